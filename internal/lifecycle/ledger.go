@@ -1,0 +1,50 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Actor is who did something: a person, a schedule, a workflow.
+type Actor struct {
+	Name string `json:"name"`          // "alice", "schedule/rebuild-index", "refit"
+	Via  string `json:"via,omitempty"` // "cli", "temporal", "schedule", "direct", "worker"
+}
+
+// LedgerKind names a decision. Names are stored for ever.
+type LedgerKind string
+
+const (
+	ServiceApplied     LedgerKind = "service-applied"
+	ArtifactAdded      LedgerKind = "artifact-added"
+	ReleaseAdded       LedgerKind = "release-added"
+	Evaluated          LedgerKind = "evaluated"
+	ClaimTaken         LedgerKind = "claim-taken"
+	ClaimTakenOver     LedgerKind = "claim-taken-over"
+	ClaimReleased      LedgerKind = "claim-released"
+	RolloutStarted     LedgerKind = "rollout-started"
+	ShareChanged       LedgerKind = "share-changed"
+	StepJudged         LedgerKind = "step-judged"
+	LeaseLapsed        LedgerKind = "lease-lapsed"
+	Promoted           LedgerKind = "promoted"
+	RolledBack         LedgerKind = "rolled-back"
+	Approved           LedgerKind = "approved"
+	Rejected           LedgerKind = "rejected"
+	Paused             LedgerKind = "paused"
+	Resumed            LedgerKind = "resumed"
+	LadderOpened       LedgerKind = "ladder-opened"
+	LadderRefused      LedgerKind = "ladder-refused"
+	ScheduleReconciled LedgerKind = "schedule-reconciled"
+)
+
+// LedgerEntry is one line of a service's append-only history.
+type LedgerEntry struct {
+	Sequence int64           `json:"sequence"` // grows by one per service, without gaps
+	Service  string          `json:"service"`
+	At       time.Time       `json:"at"`
+	Kind     LedgerKind      `json:"kind"`
+	Subject  string          `json:"subject"` // what it is about: a release, an artifact, a claim
+	Actor    Actor           `json:"actor"`
+	Reason   string          `json:"reason,omitempty"`
+	Evidence json.RawMessage `json:"evidence,omitempty"` // numbers and digests; never prompts or answers
+}
