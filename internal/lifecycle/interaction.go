@@ -1,0 +1,63 @@
+package lifecycle
+
+import "time"
+
+// Interaction is one served request. Prompt and answer travel only to capture's store; nothing here
+// is logged.
+type Interaction struct {
+	ID           string    `json:"id"` // given to the client as x-refit-interaction
+	Service      string    `json:"service"`
+	Conversation string    `json:"conversation"` // keyed hash; never the client's own text
+	Turn         int       `json:"turn"`         // assistant turns before this one
+	Client       string    `json:"client,omitempty"`
+	Release      Digest    `json:"release"`
+	Rollout      string    `json:"rollout,omitempty"` // in flight when it was admitted
+	Step         int       `json:"step"`
+	Canary       bool      `json:"canary"`
+	Coin         bool      `json:"coin"`              // the conversation tossed one in this rollout
+	Propensity   float64   `json:"propensity"`        // of the coin; 0 without one
+	Moved        bool      `json:"moved,omitempty"`   // from canary to stable at this request
+	Rescued      bool      `json:"rescued,omitempty"` // stable answered after the canary failed
+	Endpoint     string    `json:"endpoint"`          // "chat", "completions", "embeddings"
+	Started      time.Time `json:"started"`
+	Latency      Latency   `json:"latency"`
+	Usage        Usage     `json:"usage"`
+	Outcome      string    `json:"outcome"` // "ok", "error", "refused", "canceled"
+	Status       int       `json:"status"`
+	Guardrails   []string  `json:"guardrails,omitempty"`
+	Finish       string    `json:"finish,omitempty"`
+	Passages     []string  `json:"passages,omitempty"` // chunk IDs, best first
+	Input        string    `json:"input,omitempty"`    // last user text, where the service captures content
+	Output       string    `json:"output,omitempty"`
+}
+
+// Latency per component, in seconds.
+type Latency struct {
+	Retrieval      float64 `json:"retrieval"`
+	FirstToken     float64 `json:"first_token"`
+	Model          float64 `json:"model"`
+	PostProcessing float64 `json:"post_processing"`
+	Total          float64 `json:"total"`
+}
+
+// Usage counts tokens.
+type Usage struct {
+	Prompt     int `json:"prompt_tokens"`
+	Completion int `json:"completion_tokens"`
+}
+
+// Feedback is what a user said of an interaction.
+type Feedback struct {
+	ID          string    `json:"id"` // chosen by the client or made from interaction and kind; sent twice it counts once
+	Service     string    `json:"service"`
+	Interaction string    `json:"interaction"`
+	Kind        string    `json:"kind"`                 // "thumbs-up", "thumbs-down", "correction", "abandoned"
+	Reason      string    `json:"reason,omitempty"`     // short code or text, bounded
+	Correction  string    `json:"correction,omitempty"` // what the answer should have been
+	At          time.Time `json:"at"`
+}
+
+// FeedbackKinds lists what feedback may say.
+func FeedbackKinds() []string {
+	return []string{"thumbs-up", "thumbs-down", "correction", "abandoned"}
+}

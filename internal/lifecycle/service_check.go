@@ -1,0 +1,224 @@
+package lifecycle
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// ParseService reads a declaration strictly: an unknown field, a wrong type or trailing text is a
+// fault. The result has its defaults and is checked.
+func ParseService(declaration []byte) (Service, error) {
+	decoder := json.NewDecoder(bytes.NewReader(declaration))
+	decoder.DisallowUnknownFields()
+	var s Service
+	if err := decoder.Decode(&s); err != nil {
+		return Service{}, Errorf(Invalid, "service declaration: %v; the fields are in the schema that `refit schema` prints", err)
+	}
+	if decoder.More() {
+		return Service{}, Errorf(Invalid, "service declaration: text after the end; give one service a file")
+	}
+	s = s.WithDefaults()
+	return s, s.Check()
+}
+
+// Check gives all faults of a declaration at once, each with its path and the way out.
+func (s Service) Check() error {
+	var faults Problems
+	if !validName(s.Name) {
+		faults.Add("service", quote(s.Name), "%s", nameRemedy)
+	}
+	s.checkServing(&faults)
+	s.checkCorpora(&faults)
+	s.checkCapabilities(&faults)
+	s.Rollout.check(&faults)
+	s.checkCadences(&faults)
+	faults = append(faults, checkParameters("release.parameters", s.Release.Parameters)...)
+	faults = append(faults, checkRules("release.post_process", s.Release.PostProcess)...)
+	if !slices.Contains([]string{"full", "metadata"}, s.Capture.Content) {
+		faults.Add("capture.content", quote(s.Capture.Content), "give full or metadata")
+	}
+	if f := s.Feedback; f.MinItems < 1 || f.MaxShare <= 0 || f.MaxShare > 1 {
+		faults.Add("feedback", "min_items "+itoa(f.MinItems)+", max_share "+ftoa(f.MaxShare), "give at least 1 item and a share over 0 up to 1")
+	}
+	return faults.Err("service " + quote(s.Name))
+}
+
+func (s Service) checkServing(faults *Problems) {
+	switch s.Serving.Engine {
+	case "local":
+		if len(s.Serving.Endpoints) > 0 {
+			faults.Add("serving.endpoints", "given", "endpoints belong to engine static")
+		}
+	case "static":
+		if len(s.Serving.Endpoints) == 0 {
+			faults.Add("serving.endpoints", "none", "engine static needs at least one endpoint")
+		}
+	default:
+		faults.Add("serving.engine", quote(s.Serving.Engine), "give local or static")
+	}
+	for i, e := range s.Serving.Endpoints {
+		u, err := url.Parse(e.URL)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+			faults.Add("serving.endpoints["+itoa(i)+"].url", quote(e.URL), "give http:// or https:// and a host, without credentials")
+		}
+		if e.Release != "" && !e.Release.Valid() {
+			faults.Add("serving.endpoints["+itoa(i)+"].release", quote(string(e.Release)), "give a whole release ID")
+		}
+	}
+	if s.Serving.APIKey != "" {
+		checkSecret(faults, "serving.api_key", s.Serving.APIKey)
+	}
+	if s.Serving.Capacity < 1 {
+		faults.Add("serving.capacity", itoa(s.Serving.Capacity), "give at least 1 request at once")
+	}
+}
+
+// checkSecret: a declaration is stored, shown and logged, so a secret may only be pointed at. What was
+// found is never repeated.
+func checkSecret(faults *Problems, path, reference string) {
+	name, isEnv := strings.CutPrefix(reference, "env:")
+	file, isFile := strings.CutPrefix(reference, "file:")
+	if (isEnv && name != "") || (isFile && filepath.IsAbs(file)) {
+		return
+	}
+	faults.Add(path, "not a reference", "give env:NAME or file:/absolute/path; secrets never stand in a declaration")
+}
+
+func (s Service) checkCorpora(faults *Problems) {
+	for _, name := range sortedKeys(s.Corpora) {
+		c, at := s.Corpora[name], "corpora."+name
+		if !validName(name) {
+			faults.Add(at, quote(name), "%s", nameRemedy)
+		}
+		if len(c.Sources) == 0 {
+			faults.Add(at+".sources", "none", "give at least one source")
+		}
+		for i, source := range c.Sources {
+			source.check(faults, at+".sources["+itoa(i)+"]")
+		}
+		if c.HeldOut < 0 || c.HeldOut > 0.5 {
+			faults.Add(at+".held_out", ftoa(c.HeldOut), "give a fraction up to 0.5")
+		}
+		if c.MaxDropped < 0 || c.MaxDropped > 1 {
+			faults.Add(at+".max_dropped", ftoa(c.MaxDropped), "give a fraction from 0 to 1")
+		}
+	}
+	for i, name := range s.Retrieval.Corpora {
+		if _, ok := s.Corpora[name]; !ok {
+			faults.Add("retrieval.corpora["+itoa(i)+"]", quote(name), "give one of %v", sortedKeys(s.Corpora))
+		}
+	}
+	if s.Retrieval.Chunk < 100 || s.Retrieval.Overlap < 0 || s.Retrieval.Overlap >= s.Retrieval.Chunk {
+		faults.Add("retrieval.chunk", itoa(s.Retrieval.Chunk)+" with overlap "+itoa(s.Retrieval.Overlap), "give at least 100 characters and an overlap under it")
+	}
+}
+
+func (s Source) check(faults *Problems, at string) {
+	switch s.Kind {
+	case "go-std":
+	case "go-modules":
+		if len(s.Modules) == 0 {
+			faults.Add(at+".modules", "none", "name at least one module path")
+		}
+	case "folder":
+		if !filepath.IsAbs(s.Path) || filepath.Clean(s.Path) != s.Path {
+			faults.Add(at+".path", quote(s.Path), "give a clean absolute path below one of the worker's data_roots")
+		}
+	default:
+		faults.Add(at+".kind", quote(s.Kind), "give go-std, go-modules or folder")
+	}
+}
+
+func (s Service) checkCapabilities(faults *Problems) {
+	seen := map[string]bool{}
+	for i, c := range s.Evaluation.Capabilities {
+		at := "evaluation.capabilities[" + itoa(i) + "]"
+		if !validName(c.Name) || seen[c.Name] {
+			faults.Add(at+".name", quote(c.Name), "%s; each name once", nameRemedy)
+		}
+		seen[c.Name] = true
+		if !slices.Contains([]string{"bits-per-byte", "next-token", "cloze", "retrieval"}, c.Kind) {
+			faults.Add(at+".kind", quote(c.Kind), "give bits-per-byte, next-token, cloze or retrieval")
+		}
+		if _, ok := s.Corpora[c.Corpus]; !ok {
+			faults.Add(at+".corpus", quote(c.Corpus), "give one of %v", sortedKeys(s.Corpora))
+		}
+		if c.Items < 1 || c.Items > 1_000_000 {
+			faults.Add(at+".items", itoa(c.Items), "give 1 to 1000000")
+		}
+		if c.Margin <= 0 {
+			faults.Add(at+".margin", ftoa(c.Margin), "give a drop over 0 that is still accepted")
+		}
+	}
+}
+
+func (p RolloutPolicy) check(faults *Problems) {
+	var before BasisPoints
+	for i, step := range p.Steps {
+		at := "rollout.steps[" + itoa(i) + "]"
+		if step.Share < 1 || step.Share >= Whole {
+			faults.Add(at+".share_bp", itoa(int(step.Share))+" basis points", "give 1 to 9999 (500 is 5%%); no verdict is possible at 10000")
+		} else if step.Share <= before {
+			faults.Add(at+".share_bp", itoa(int(step.Share))+" basis points", "steps grow; give more than %d", before)
+		}
+		before = step.Share
+		if step.MinConversations < 1 {
+			faults.Add(at+".min_conversations", itoa(int(step.MinConversations)), "give at least 1; no step passes on the clock alone")
+		}
+		if step.MaxTime <= 0 {
+			faults.Add(at+".max_time", step.MaxTime.String(), "give more than 0")
+		}
+		if step.Margin <= 1 {
+			faults.Add(at+".margin", ftoa(step.Margin), "give a risk ratio over 1")
+		}
+	}
+	known := []string{"errors", "guardrails", "refusals", "thumbs-down", "abandoned", "slow"}
+	for i, m := range p.Metrics {
+		at := "rollout.metrics[" + itoa(i) + "]"
+		if !slices.Contains(known, m.Name) {
+			faults.Add(at+".name", quote(m.Name), "give one of %v", known)
+		}
+		if m.Weight <= 0 || m.Tolerated < 1 || m.Floor < 0 || m.Floor >= 1 {
+			faults.Add(at, "weight "+ftoa(m.Weight)+", tolerated "+ftoa(m.Tolerated)+", floor "+ftoa(m.Floor), "give a weight over 0, tolerated from 1, floor from 0 to under 1")
+		}
+	}
+	if e := p.Exposure; e.Band < 1 || e.Threshold < 1 || e.Cap < e.Threshold {
+		faults.Add("rollout.exposure", "band "+ftoa(e.Band)+", threshold "+ftoa(e.Threshold)+", cap "+ftoa(e.Cap), "give band and threshold from 1 and a cap not under the threshold")
+	}
+	if !slices.Contains([]string{"roll-back", "ask"}, p.AtBound) {
+		faults.Add("rollout.at_bound", quote(p.AtBound), "give roll-back or ask")
+	}
+}
+
+func (s Service) checkCadences(faults *Problems) {
+	seen := map[Loop]bool{}
+	for i, c := range s.Cadences {
+		at := "cadences[" + itoa(i) + "]"
+		if !slices.Contains([]Loop{PretrainingLoop, IndexLoop, EvaluationLoop, TuningLoop}, c.Loop) || seen[c.Loop] {
+			faults.Add(at+".loop", quote(string(c.Loop)), "give pretraining, index, evaluation or tuning, each once")
+		}
+		seen[c.Loop] = true
+		if len(strings.Fields(c.Cron)) != 5 {
+			faults.Add(at+".cron", quote(c.Cron), "give five fields: minute hour day month weekday")
+		}
+		if !slices.Contains([]string{"skip", "buffer-one"}, c.Overlap) {
+			faults.Add(at+".overlap", quote(c.Overlap), "give skip or buffer-one")
+		}
+		if c.Jitter < 0 {
+			faults.Add(at+".jitter", c.Jitter.String(), "give 0 or more")
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
