@@ -1,0 +1,79 @@
+package steps
+
+import (
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// ResolveInput names a service.
+type ResolveInput struct {
+	Service string `json:"service"`
+}
+
+// Resolved is the service's newest declaration with its defaults, pinned for one run.
+type Resolved struct {
+	Service          lifecycle.Service `json:"service"`
+	Version          int               `json:"version"`
+	Digest           lifecycle.Digest  `json:"digest"`
+	SearchAttributes bool              `json:"search_attributes"` // the namespace has Refit's
+	GrantKey         []byte            `json:"grant_key,omitempty"`
+}
+
+// ClaimInput asks for the one right to run a loop.
+type ClaimInput struct {
+	Service string          `json:"service"`
+	Loop    lifecycle.Loop  `json:"loop"`
+	Owner   lifecycle.Owner `json:"owner"`
+	By      lifecycle.Actor `json:"by"`
+}
+
+// ReleaseClaimInput gives a claim back.
+type ReleaseClaimInput struct {
+	Claim lifecycle.Claim `json:"claim"`
+	By    lifecycle.Actor `json:"by"`
+}
+
+// RecordInput is a ledger entry for a fact that has no function of its own.
+type RecordInput struct {
+	Entry lifecycle.LedgerEntry `json:"entry"`
+	Key   string                `json:"key"` // a repeated step writes once
+}
+
+// SharedInput names a workflow that somebody else started, whose result this run shares.
+type SharedInput struct {
+	WorkflowID string `json:"workflow_id"`
+}
+
+// None is the output of steps that only do.
+type None struct{}
+
+// Steps that every loop has.
+var (
+	Resolve      = Step[ResolveInput, Resolved]{"ResolveService", quick}
+	Claim        = Step[ClaimInput, lifecycle.Claim]{"TakeClaim", quick}
+	ReleaseClaim = Step[ReleaseClaimInput, None]{"ReleaseClaim", quick}
+	Record       = Step[RecordInput, None]{"AppendLedger", quick}
+	AwaitDataset = Step[SharedInput, BuildDatasetResult]{"AwaitDataset", hold}
+	AwaitVerdict = Step[SharedInput, lifecycle.Verdict]{"AwaitVerdict", hold}
+)
+
+// Search attributes of Refit's workflows, all Keyword.
+const (
+	AttributeService = "RefitService"
+	AttributeRelease = "RefitRelease"
+	AttributePhase   = "RefitPhase"
+	AttributeLoop    = "RefitLoop"
+)
+
+// StateQuery is the Query that every loop answers with what it is doing and why.
+const StateQuery = "state"
+
+// State is what a person may see of a running loop.
+type State struct {
+	Service string          `json:"service"`
+	Loop    lifecycle.Loop  `json:"loop"`
+	Phase   string          `json:"phase"`
+	Reason  string          `json:"reason,omitempty"`
+	Release string          `json:"release,omitempty"`
+	Notes   []string        `json:"notes,omitempty"`
+	Rollout *PromotionState `json:"rollout,omitempty"`
+}

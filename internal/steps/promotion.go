@@ -1,0 +1,174 @@
+package steps
+
+import (
+	"time"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// PromotionInput starts PromoteRelease.
+type PromotionInput struct {
+	Service  string `json:"service"`
+	Release  string `json:"release,omitempty"`  // ID or its beginning; default: the newest
+	Approval bool   `json:"approval,omitempty"` // ask a person before every step, whatever the policy says
+	Reason   string `json:"reason,omitempty"`
+	By       string `json:"by,omitempty"`
+}
+
+// ServiceName says which service is meant.
+func (in PromotionInput) ServiceName() string { return in.Service }
+
+// PromotionWorkflowID is the customary ID; exclusion does not rest on it.
+func PromotionWorkflowID(service string) string { return "promote/" + service }
+
+// PromotionResult is how a promotion ended.
+type PromotionResult struct {
+	Release lifecycle.Digest       `json:"release"`
+	Phase   lifecycle.RolloutPhase `json:"phase"`
+	Reason  string                 `json:"reason"`
+	Verdict *lifecycle.Verdict     `json:"gate,omitempty"`
+	Steps   []lifecycle.StepRecord `json:"steps,omitempty"`
+	Touched *lifecycle.Touched     `json:"touched,omitempty"`
+}
+
+// PromotionState is a rollout as a person may see it.
+type PromotionState struct {
+	Candidate      lifecycle.Digest       `json:"candidate"`
+	Baseline       lifecycle.Digest       `json:"baseline"`
+	Step           int                    `json:"step"`
+	StepsTotal     int                    `json:"steps_total"`
+	Share          lifecycle.BasisPoints  `json:"share_bp"`
+	Paused         bool                   `json:"paused"`
+	AwaitsApproval bool                   `json:"awaits_approval"`
+	Done           []lifecycle.StepRecord `json:"done,omitempty"`
+}
+
+// Updates of PromoteRelease.
+const (
+	ApproveUpdate = "approve"
+	RejectUpdate  = "reject"
+	PauseUpdate   = "pause"
+	ResumeUpdate  = "resume"
+	AbortUpdate   = "abort"
+)
+
+// Intervention is the argument of pause, resume, abort and reject. Key makes it idempotent.
+type Intervention struct {
+	Key    string `json:"key"`
+	By     string `json:"by"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Approval is the argument of approve.
+type Approval struct {
+	Key   string          `json:"key"`
+	Grant lifecycle.Grant `json:"grant"`
+}
+
+// LoadInput brings a release onto model servers.
+type LoadInput struct {
+	Service string           `json:"service"`
+	Release lifecycle.Digest `json:"release"`
+}
+
+// LoadResult says where it can be asked.
+type LoadResult struct {
+	Endpoints []lifecycle.Endpoint `json:"endpoints"`
+}
+
+// UnloadInput frees what no route needs any more.
+type UnloadInput struct {
+	Service string `json:"service"`
+}
+
+// RolloutInput opens the rollout of a claim.
+type RolloutInput struct {
+	Service string           `json:"service"`
+	Claim   lifecycle.Claim  `json:"claim"`
+	Release lifecycle.Digest `json:"release"`
+	By      lifecycle.Actor  `json:"by"`
+}
+
+// FirstStableInput gives a service its first stable release.
+type FirstStableInput struct {
+	Service string           `json:"service"`
+	Claim   lifecycle.Claim  `json:"claim"`
+	Release lifecycle.Digest `json:"release"`
+	By      lifecycle.Actor  `json:"by"`
+	Reason  string           `json:"reason"`
+}
+
+// ShareInput sets the canary's share for a step.
+type ShareInput struct {
+	Service string                `json:"service"`
+	Claim   lifecycle.Claim       `json:"claim"`
+	Step    int                   `json:"step"`
+	Share   lifecycle.BasisPoints `json:"share_bp"`
+	By      lifecycle.Actor       `json:"by"`
+	Reason  string                `json:"reason"`
+}
+
+// HoldInput keeps a share alive until there is a reason to end the step.
+type HoldInput struct {
+	Service string                  `json:"service"`
+	Claim   lifecycle.Claim         `json:"claim"`
+	Release lifecycle.Digest        `json:"release"`
+	Step    int                     `json:"step"`
+	Policy  lifecycle.RolloutPolicy `json:"policy"`
+	Elapsed time.Duration           `json:"elapsed_ns"` // of the step's time before this hold
+	Paused  bool                    `json:"paused"`     // watch for harm only; the bound's clock stands
+}
+
+// HoldReason says why a hold ended.
+type HoldReason string
+
+const (
+	HoldEnough  HoldReason = "enough"  // the evidence lets the step end
+	HoldHarm    HoldReason = "harm"    // the evidence proves harm
+	HoldFenced  HoldReason = "fenced"  // somebody else took over or rolled back
+	HoldTime    HoldReason = "time"    // the step's time is over without enough evidence
+	HoldInvalid HoldReason = "invalid" // more was served than was allowed
+)
+
+// HoldResult is how a hold ended and what was seen.
+type HoldResult struct {
+	Reason   HoldReason            `json:"reason"`
+	Verdict  lifecycle.StepVerdict `json:"verdict"`
+	Evidence lifecycle.Touched     `json:"touched"`
+}
+
+// StepInput records a finished step.
+type StepInput struct {
+	Service string               `json:"service"`
+	Claim   lifecycle.Claim      `json:"claim"`
+	Record  lifecycle.StepRecord `json:"record"`
+	By      lifecycle.Actor      `json:"by"`
+}
+
+// EndInput ends a rollout one way or the other.
+type EndInput struct {
+	Service string          `json:"service"`
+	Claim   lifecycle.Claim `json:"claim"`
+	By      lifecycle.Actor `json:"by"`
+	Reason  string          `json:"reason"`
+	Invalid bool            `json:"invalid,omitempty"`
+}
+
+// EndResult is the route after it, and whom the release touched.
+type EndResult struct {
+	Generation int64             `json:"generation"`
+	Touched    lifecycle.Touched `json:"touched"`
+}
+
+// Steps of the promotion loop.
+var (
+	LoadRelease  = Step[LoadInput, LoadResult]{"LoadRelease", transfer}
+	UnloadUnused = Step[UnloadInput, None]{"UnloadUnused", quick}
+	StartRollout = Step[RolloutInput, None]{"StartRollout", quick}
+	FirstStable  = Step[FirstStableInput, EndResult]{"SetFirstStable", quick}
+	SetShare     = Step[ShareInput, None]{"SetShare", quick}
+	HoldStep     = Step[HoldInput, HoldResult]{"HoldStep", hold}
+	RecordStep   = Step[StepInput, None]{"RecordStep", quick}
+	MakeStable   = Step[EndInput, EndResult]{"MakeStable", quick}
+	RollBack     = Step[EndInput, EndResult]{"RollBack", quick}
+)
