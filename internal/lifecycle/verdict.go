@@ -83,7 +83,8 @@ type MetricVerdict struct {
 type StepVerdict struct {
 	Decision      Decision        `json:"decision"`
 	Reason        string          `json:"reason"`
-	Conversations int64           `json:"conversations"` // that tossed a coin in this step
-	Canary        int64           `json:"canary"`        // of them on the canary
+	Conversations int64           `json:"conversations"`     // that tossed a coin in this step
+	Canary        int64           `json:"canary"`            // of them on the canary
+	Invalid       bool            `json:"invalid,omitempty"` // more was served than was allowed
 	Metrics       []MetricVerdict `json:"metrics,omitempty"`
 }

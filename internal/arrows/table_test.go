@@ -1,0 +1,115 @@
+package arrows
+
+// row is what one package may import besides the standard library: rooms of this module by their path
+// in it, and other modules by their path's beginning. never names what must not be reached by any way.
+type row struct {
+	rooms   []string
+	modules []string
+	never   []string
+}
+
+// Beginnings of third parties' paths.
+const (
+	temporalSDK = "go.temporal.io/sdk"
+	temporalAPI = "go.temporal.io/api"
+	pgx         = "github.com/jackc/pgx/v5"
+	goose       = "github.com/pressly/goose/v3"
+	minio       = "github.com/minio/minio-go/v7"
+	viper       = "github.com/spf13/viper"
+	cobra       = "github.com/spf13/cobra"
+	prometheus  = "github.com/prometheus"
+	otel        = "go.opentelemetry.io"
+	gonum       = "gonum.org/v1/gonum"
+	yaml        = "go.yaml.in/yaml/v3"
+	xtext       = "golang.org/x/text"
+	xsync       = "golang.org/x/sync"
+	xsys        = "golang.org/x/sys"
+	jsonschema  = "github.com/invopop/jsonschema"
+	testify     = "github.com/stretchr/testify"
+	protobuf    = "google.golang.org/protobuf"
+)
+
+const (
+	lifecycle  = "internal/lifecycle"
+	steps      = "internal/steps"
+	stats      = "internal/stats"
+	corpus     = "internal/corpus"
+	retrieval  = "internal/retrieval"
+	evaluation = "internal/evaluation"
+	rollout    = "internal/rollout"
+	feedback   = "internal/feedback"
+	answer     = "internal/answer"
+	registry   = "internal/registry"
+	capture    = "internal/capture"
+	compute    = "internal/compute"
+	serving    = "internal/serving"
+	gateway    = "internal/gateway"
+	control    = "internal/control"
+	console    = "internal/console"
+	telemetry  = "internal/telemetry"
+	artifacts  = "artifacts"
+	configs    = "configs"
+	workflows  = "workflows"
+	activities = "activities"
+	workers    = "workers"
+)
+
+// world is what a room of thought never reaches: data comes to it as values.
+var world = []string{"net", "net/http", "database/sql", "os/exec", pgx, minio, temporalSDK}
+
+// table is the house: who may know whom.
+var table = map[string]row{
+	lifecycle: {never: append([]string{temporalAPI, gonum}, world...)},
+	steps:     {rooms: []string{lifecycle}, modules: []string{temporalSDK, temporalAPI}, never: []string{pgx, minio}},
+
+	stats:      {modules: []string{gonum}, never: world},
+	corpus:     {rooms: []string{lifecycle, stats}, modules: []string{xtext}, never: world},
+	retrieval:  {rooms: []string{lifecycle, stats}, never: world},
+	evaluation: {rooms: []string{lifecycle, stats}, never: world},
+	rollout:    {rooms: []string{lifecycle, stats}, never: world},
+	feedback:   {rooms: []string{lifecycle, stats}, never: world},
+
+	answer: {rooms: []string{lifecycle, retrieval}, never: []string{pgx, minio, temporalSDK}},
+
+	artifacts: {rooms: []string{lifecycle}, modules: []string{minio, xsync, xsys}, never: []string{pgx, temporalSDK}},
+	registry:  {rooms: []string{lifecycle}, modules: []string{pgx, goose}, never: []string{minio, temporalSDK}},
+	"internal/registry/registrytest": {rooms: []string{lifecycle, registry}, modules: []string{pgx, testify}},
+	capture:                          {rooms: []string{lifecycle}, modules: []string{pgx}, never: []string{minio, temporalSDK}},
+	compute:                          {rooms: []string{lifecycle}, modules: []string{xsys}, never: []string{pgx, minio, temporalSDK}},
+	"internal/compute/computetest":   {rooms: []string{lifecycle, compute}, modules: []string{testify}},
+	serving:                          {rooms: []string{lifecycle}, modules: []string{prometheus, xsys}, never: []string{pgx, minio, temporalSDK}},
+	telemetry:                        {modules: []string{prometheus, otel}, never: []string{pgx, minio, temporalSDK}},
+
+	gateway: {
+		rooms:   []string{lifecycle, answer, rollout, registry, capture, artifacts, retrieval, telemetry},
+		modules: []string{prometheus, xsync}, never: []string{temporalSDK},
+	},
+	control: {
+		rooms:   []string{lifecycle, steps, registry, capture},
+		modules: []string{temporalSDK, temporalAPI}, never: []string{minio},
+	},
+	console: {rooms: []string{lifecycle, control}, never: []string{minio}},
+
+	workflows: {rooms: []string{lifecycle, steps}, modules: []string{temporalSDK, temporalAPI}, never: []string{pgx, minio, gonum}},
+	activities: {
+		rooms: []string{
+			lifecycle, steps, stats, corpus, retrieval, evaluation, rollout, feedback, answer,
+			registry, capture, compute, serving, artifacts,
+		},
+		modules: []string{temporalSDK, temporalAPI},
+	},
+	workers: {
+		rooms:   []string{lifecycle, steps, workflows, activities},
+		modules: []string{temporalSDK, temporalAPI, protobuf},
+	},
+
+	configs: {rooms: []string{lifecycle}, modules: []string{viper, yaml, jsonschema}, never: []string{pgx, minio, temporalSDK}},
+	"cmd/refit": {
+		rooms: []string{
+			lifecycle, configs, control, console, gateway, workers, activities, registry, capture,
+			compute, serving, artifacts, telemetry,
+		},
+		modules: []string{cobra, viper, temporalSDK},
+	},
+	"internal/arrows": {},
+}

@@ -1,0 +1,68 @@
+package workflows
+
+import (
+	"fmt"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
+)
+
+// EvaluateRelease lets a candidate and a baseline answer the same suite and judges the gate. It is not
+// exclusive: runs with the same question share answers, because answers are artifacts.
+func EvaluateRelease(ctx workflow.Context, raw converter.RawValue) (lifecycle.Verdict, error) {
+	in, err := steps.Decode[steps.EvaluationInput](raw)
+	if err != nil {
+		return lifecycle.Verdict{}, err
+	}
+	l, err := open(ctx, in.Service, lifecycle.EvaluationLoop, in.By)
+	if err != nil {
+		return lifecycle.Verdict{}, err
+	}
+	l.note(ctx, "planning", "suite and baseline")
+	plan, err := steps.PlanEvaluation.Run(ctx, steps.PlanEvaluationInput{
+		Service: in.Service, Release: in.Release, Baseline: in.Baseline, By: l.by,
+	})
+	if err != nil {
+		return lifecycle.Verdict{}, err
+	}
+	l.state.Release = string(plan.Candidate)
+	if plan.Verdict != nil {
+		l.note(ctx, "done", "judged before: "+string(plan.Verdict.Outcome))
+		return *plan.Verdict, nil
+	}
+	return l.evaluate(ctx, plan)
+}
+
+func (l *loop) evaluate(ctx workflow.Context, plan steps.EvaluationPlan) (lifecycle.Verdict, error) {
+	candidate, err := l.answers(ctx, plan.Candidate, plan.Suite)
+	if err != nil {
+		return lifecycle.Verdict{}, err
+	}
+	var baseline lifecycle.Digest
+	if plan.Baseline != "" {
+		if baseline, err = l.answers(ctx, plan.Baseline, plan.Suite); err != nil {
+			return lifecycle.Verdict{}, err
+		}
+	}
+	l.note(ctx, "judging", "suite "+plan.Suite.Short())
+	verdict, err := steps.JudgeGate.Run(ctx, steps.JudgeGateInput{
+		Service: l.service.Name, Plan: plan, CandidateAnswers: candidate, BaselineAnswers: baseline, By: l.by,
+	})
+	if err == nil {
+		l.note(ctx, "done", fmt.Sprintf("%s: %v", verdict.Outcome, verdict.Reasons))
+	}
+	return verdict, err
+}
+
+func (l *loop) answers(ctx workflow.Context, release, suite lifecycle.Digest) (lifecycle.Digest, error) {
+	l.note(ctx, "loading", "release "+release.Short())
+	if _, err := steps.LoadRelease.Run(ctx, steps.LoadInput{Service: l.service.Name, Release: release}); err != nil {
+		return "", err
+	}
+	l.note(ctx, "answering", "release "+release.Short())
+	out, err := steps.AnswerSuite.Run(ctx, steps.AnswerInput{Service: l.service.Name, Release: release, Suite: suite, By: l.by})
+	return out.Answers, err
+}

@@ -1,0 +1,139 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
+)
+
+// loop is what every running loop has: its pinned declaration, its claim and what people see of it.
+type loop struct {
+	service  lifecycle.Service
+	declared lifecycle.Digest
+	owner    lifecycle.Owner
+	claim    lifecycle.Claim
+	by       lifecycle.Actor
+	grantKey []byte
+	state    steps.State
+
+	searchable bool
+}
+
+// open resolves the service and answers the state Query. It does not claim.
+func open(ctx workflow.Context, service string, name lifecycle.Loop, by string) (*loop, error) {
+	info := workflow.GetInfo(ctx)
+	l := &loop{
+		owner: lifecycle.Owner{
+			Namespace:  info.Namespace,
+			WorkflowID: info.WorkflowExecution.ID,
+			FirstRunID: info.FirstRunID,
+		},
+		by:    actor(by),
+		state: steps.State{Service: service, Loop: name, Phase: "resolving"},
+	}
+	err := workflow.SetQueryHandler(ctx, steps.StateQuery, func() (steps.State, error) { return l.state, nil })
+	if err != nil {
+		return nil, fmt.Errorf("answer the state query: %w", err)
+	}
+	resolved, err := steps.Resolve.Run(ctx, steps.ResolveInput{Service: service})
+	if err != nil {
+		return nil, err
+	}
+	l.service, l.declared = resolved.Service, resolved.Digest
+	l.grantKey, l.searchable = resolved.GrantKey, resolved.SearchAttributes
+	l.note(ctx, "resolved", fmt.Sprintf("declaration version %d", resolved.Version))
+	return l, nil
+}
+
+// openExclusive opens the loop and takes its claim; Busy where somebody else holds it.
+func openExclusive(ctx workflow.Context, service string, name lifecycle.Loop, by string) (*loop, error) {
+	l, err := open(ctx, service, name, by)
+	if err != nil {
+		return nil, err
+	}
+	l.claim, err = steps.Claim.Run(ctx, steps.ClaimInput{Service: service, Loop: name, Owner: l.owner, By: l.by})
+	if err != nil {
+		return nil, err
+	}
+	l.note(ctx, "claimed", fmt.Sprintf("fence %d", l.claim.Fence))
+	return l, nil
+}
+
+// close gives the claim back, also after the run was cancelled, and drains what people sent.
+func (l *loop) close(ctx workflow.Context) {
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	if _, err := steps.ReleaseClaim.Run(ctx, steps.ReleaseClaimInput{Claim: l.claim, By: l.by}); err != nil {
+		workflow.GetLogger(ctx).Warn("claim not given back; the next run takes it over", "error", err)
+	}
+	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+}
+
+// note says what the loop does now and why, to the Query, the Temporal UI and its search.
+func (l *loop) note(ctx workflow.Context, phase, reason string) {
+	l.state.Phase, l.state.Reason = phase, reason
+	l.state.Notes = append(l.state.Notes, phase+": "+reason)
+	if len(l.state.Notes) > 50 {
+		l.state.Notes = l.state.Notes[len(l.state.Notes)-50:]
+	}
+	workflow.SetCurrentDetails(ctx, l.markdown())
+	l.index(ctx)
+}
+
+func (l *loop) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s** of `%s`: %s\n\n%s\n", l.state.Loop, l.state.Service, l.state.Phase, l.state.Reason)
+	if l.state.Release != "" {
+		fmt.Fprintf(&b, "\nrelease `%s`\n", l.state.Release)
+	}
+	if r := l.state.Rollout; r != nil {
+		fmt.Fprintf(&b, "\nstep %d of %d at %s, paused: %t, waits for approval: %t\n",
+			r.Step+1, r.StepsTotal, r.Share, r.Paused, r.AwaitsApproval)
+	}
+	for _, n := range l.state.Notes {
+		fmt.Fprintf(&b, "- %s\n", n)
+	}
+	return b.String()
+}
+
+// index keeps the run findable. A namespace without the attributes would hang the workflow task, so
+// whether it has them is a recorded result.
+func (l *loop) index(ctx workflow.Context) {
+	if !l.searchable {
+		return
+	}
+	err := workflow.UpsertTypedSearchAttributes(ctx,
+		keyword(steps.AttributeService, l.state.Service),
+		keyword(steps.AttributeLoop, string(l.state.Loop)),
+		keyword(steps.AttributePhase, l.state.Phase),
+		keyword(steps.AttributeRelease, l.state.Release),
+	)
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("search attributes not set", "error", err)
+	}
+}
+
+// keyword truncates: a value over 255 characters would leave the row stale.
+func keyword(name, value string) temporal.SearchAttributeUpdate {
+	const most = 255
+	if len(value) > most {
+		value = value[:most]
+		for !utf8.ValidString(value) {
+			value = value[:len(value)-1]
+		}
+	}
+	return temporal.NewSearchAttributeKeyKeyword(name).ValueSet(value)
+}
+
+func actor(by string) lifecycle.Actor {
+	if by == "" {
+		return lifecycle.Actor{Name: "unnamed", Via: "temporal"}
+	}
+	return lifecycle.Actor{Name: by, Via: "workflow"}
+}
