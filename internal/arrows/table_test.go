@@ -71,8 +71,8 @@ var table = map[string]row{
 
 	answer: {rooms: []string{lifecycle, retrieval}, never: []string{pgx, minio, temporalSDK}},
 
-	artifacts: {rooms: []string{lifecycle}, modules: []string{minio, xsync, xsys}, never: []string{pgx, temporalSDK}},
-	registry:  {rooms: []string{lifecycle}, modules: []string{pgx, goose}, never: []string{minio, temporalSDK}},
+	artifacts:                        {rooms: []string{lifecycle}, modules: []string{minio, xsync, xsys}, never: []string{pgx, temporalSDK}},
+	registry:                         {rooms: []string{lifecycle}, modules: []string{pgx, goose}, never: []string{minio, temporalSDK}},
 	"internal/registry/registrytest": {rooms: []string{lifecycle, registry}, modules: []string{pgx, testify}},
 	capture:                          {rooms: []string{lifecycle}, modules: []string{pgx}, never: []string{minio, temporalSDK}},
 	compute:                          {rooms: []string{lifecycle}, modules: []string{xsys}, never: []string{pgx, minio, temporalSDK}},

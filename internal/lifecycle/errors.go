@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
-	"net/http"
 )
 
 // Kind says what sort of failure an error is. Kinds are few: they are the types of Temporal
@@ -102,24 +101,24 @@ func (k Kind) ExitCode() int {
 	}
 }
 
-// HTTPStatus is the status of an HTTP problem of this kind.
+// HTTPStatus is the status of an HTTP problem of this kind, as a number: a word knows no network.
 func (k Kind) HTTPStatus() int {
 	switch k {
 	case "":
-		return http.StatusOK
+		return 200
 	case Invalid:
-		return http.StatusBadRequest
+		return 400
 	case NotFound:
-		return http.StatusNotFound
+		return 404
 	case Busy, Conflict, Fenced:
-		return http.StatusConflict
+		return 409
 	case Refused:
-		return http.StatusForbidden
+		return 403
 	case Regress, Underpowered:
-		return http.StatusUnprocessableEntity
+		return 422
 	case Unavailable:
-		return http.StatusServiceUnavailable
+		return 503
 	default:
-		return http.StatusInternalServerError
+		return 500
 	}
 }
