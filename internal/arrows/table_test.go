@@ -111,5 +111,6 @@ var table = map[string]row{
 		},
 		modules: []string{cobra, viper, temporalSDK},
 	},
+	"configs/internal/schema": {rooms: []string{configs}},
 	"internal/arrows": {},
 }

@@ -1,0 +1,176 @@
+package configs
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/viper"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// Settings set up a process. Every field can be given in a settings file or as an environment variable
+// with prefix REFIT_ and underscores: gateway.listen is REFIT_GATEWAY_LISTEN.
+type Settings struct {
+	Data     string   `mapstructure:"data"` // folder for caches, spool, jobs and keys
+	Registry Registry `mapstructure:"registry"`
+	Temporal Temporal `mapstructure:"temporal"`
+	S3       S3       `mapstructure:"s3"`
+	Gateway  Gateway  `mapstructure:"gateway"`
+	Control  Control  `mapstructure:"control"`
+	Worker   Worker   `mapstructure:"worker"`
+	Log      Log      `mapstructure:"log"`
+}
+
+// Registry is the PostgreSQL that holds the record.
+type Registry struct {
+	URL         string `mapstructure:"url"`          // of the application's role
+	OwnerURL    string `mapstructure:"owner_url"`    // of the owner, for migrations only
+	RollbackURL string `mapstructure:"rollback_url"` // of the role that may only roll back
+}
+
+// Temporal is where workflows run.
+type Temporal struct {
+	Address   string `mapstructure:"address"`
+	Namespace string `mapstructure:"namespace"`
+	UI        string `mapstructure:"ui"` // base address of the Temporal UI, for links
+}
+
+// S3 is where artifacts live.
+type S3 struct {
+	Endpoint  string `mapstructure:"endpoint"` // host:port
+	Bucket    string `mapstructure:"bucket"`
+	Region    string `mapstructure:"region"`
+	AccessKey string `mapstructure:"access_key"`
+	SecretKey string `mapstructure:"secret_key"`
+	TLS       bool   `mapstructure:"tls"`
+}
+
+// Gateway is the data plane.
+type Gateway struct {
+	Listen string `mapstructure:"listen"`
+	ID     string `mapstructure:"id"` // name in reports; default: host name and port
+}
+
+// Control is the control API and the console.
+type Control struct {
+	Listen    string `mapstructure:"listen"`
+	URL       string `mapstructure:"url"`        // where the CLI finds it
+	TokenFile string `mapstructure:"token_file"` // the CLI's token
+}
+
+// Worker runs workflows and activities.
+type Worker struct {
+	Queues    []string      `mapstructure:"queues"`     // default: all
+	DataRoots []string      `mapstructure:"data_roots"` // folders that sources of kind folder may lie in
+	Runtime   string        `mapstructure:"runtime"`    // path of refit-runtime
+	Slots     int           `mapstructure:"slots"`      // jobs at once on the local engine
+	Metrics   string        `mapstructure:"metrics"`    // listen address of /metrics; empty: none
+	Drain     time.Duration `mapstructure:"drain"`      // how long a clean shutdown waits for steps
+}
+
+// Log says how to log.
+type Log struct {
+	Level  string `mapstructure:"level"`  // debug, info, warn, error
+	Format string `mapstructure:"format"` // text or json
+}
+
+// Load reads settings: defaults, then the stack's file, then the settings file, then the environment,
+// the last one given wins. An unreadable file or an unknown field is an error, a missing stack file is not.
+func Load(file string) (Settings, error) {
+	v := viper.New()
+	setDefaults(v)
+	v.SetEnvPrefix("REFIT")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	v.AutomaticEnv()
+	if err := mergeStack(v, os.Getenv("REFIT_STACK")); err != nil {
+		return Settings{}, err
+	}
+	if file != "" {
+		v.SetConfigFile(file)
+		if err := v.MergeInConfig(); err != nil {
+			return Settings{}, lifecycle.Errorf(lifecycle.Invalid, "settings file: %w", err)
+		}
+	}
+	var s Settings
+	if err := v.UnmarshalExact(&s); err != nil {
+		return Settings{}, lifecycle.Errorf(lifecycle.Invalid, "settings: %w", err)
+	}
+	if s.Data == "" {
+		s.Data = ".refit"
+	}
+	var err error
+	if s.Data, err = filepath.Abs(s.Data); err != nil {
+		return Settings{}, lifecycle.Errorf(lifecycle.Invalid, "data: %w", err)
+	}
+	if s.Control.TokenFile == "" {
+		s.Control.TokenFile = filepath.Join(s.Data, "control-token")
+	}
+	return s, nil
+}
+
+// setDefaults names every key, because viper reads only named keys from the environment.
+func setDefaults(v *viper.Viper) {
+	for key, value := range map[string]any{
+		"data": "", "registry.url": "", "registry.owner_url": "", "registry.rollback_url": "",
+		"temporal.address": "127.0.0.1:7233", "temporal.namespace": "refit", "temporal.ui": "",
+		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
+		"gateway.listen": "127.0.0.1:8080", "gateway.id": "",
+		"control.listen": "127.0.0.1:8090", "control.url": "http://127.0.0.1:8090", "control.token_file": "",
+		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
+		"worker.slots": 1, "worker.metrics": "", "worker.drain": 10 * time.Second,
+		"log.level": "info", "log.format": "text",
+	} {
+		v.SetDefault(key, value)
+	}
+}
+
+// stack is the file that the one-machine stack writes when it is ready.
+type stack struct {
+	Data     string `json:"data"`
+	Postgres struct {
+		OwnerURL    string `json:"owner_url"`
+		AppURL      string `json:"app_url"`
+		RollbackURL string `json:"rollback_url"`
+	} `json:"postgres"`
+	Temporal struct {
+		Address   string `json:"address"`
+		Namespace string `json:"namespace"`
+		UIURL     string `json:"ui_url"`
+	} `json:"temporal"`
+	S3 struct {
+		Endpoint  string `json:"endpoint"`
+		AccessKey string `json:"access_key"`
+		SecretKey string `json:"secret_key"`
+		Bucket    string `json:"bucket"`
+	} `json:"s3"`
+}
+
+func mergeStack(v *viper.Viper, file string) error {
+	if file == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lifecycle.Errorf(lifecycle.Unavailable, "REFIT_STACK: %s is not there; start the stack with `make up`", file)
+	}
+	if err != nil {
+		return lifecycle.Errorf(lifecycle.Invalid, "REFIT_STACK: %w", err)
+	}
+	var s stack
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return lifecycle.Errorf(lifecycle.Invalid, "REFIT_STACK: %s: %w", file, err)
+	}
+	return v.MergeConfigMap(map[string]any{
+		"registry": map[string]any{"url": s.Postgres.AppURL, "owner_url": s.Postgres.OwnerURL, "rollback_url": s.Postgres.RollbackURL},
+		"temporal": map[string]any{"address": s.Temporal.Address, "namespace": s.Temporal.Namespace, "ui": s.Temporal.UIURL},
+		"s3": map[string]any{
+			"endpoint": s.S3.Endpoint, "access_key": s.S3.AccessKey, "secret_key": s.S3.SecretKey, "bucket": s.S3.Bucket,
+		},
+	})
+}
