@@ -1,0 +1,66 @@
+# Refit. `make demo` runs the main job, `make test` passes the tests; both need Go, git and make, and
+# install what else they need. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.PHONY: help build up down clean status demo test test-short test-long chaos lint generate test-stack-up
+
+RACE := $(shell command -v gcc >/dev/null 2>&1 && go env CGO_ENABLED | grep -qx 1 && echo -race)
+# SIMD arithmetic of Go's experiment makes the reference model's training faster.
+RUNTIME_ENV := GOEXPERIMENT=simd
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+build: bin/refit bin/refit-runtime bin/devstack ## build the three commands into bin/
+
+bin/refit: FORCE
+	@go build -o bin/refit ./cmd/refit
+
+bin/refit-runtime: FORCE
+	@cd runtime && $(RUNTIME_ENV) go build -o ../bin/refit-runtime ./cmd/refit-runtime
+
+bin/devstack: FORCE
+	@test -x bin/devstack || echo "building the one-machine stack: the first time takes 7 to 11 minutes on 2 cores"
+	cd devstack && go build -o ../bin/devstack ./cmd/devstack
+
+FORCE:
+
+up: bin/devstack ## start the one-machine stack (PostgreSQL, Temporal with its UI, S3)
+	@bin/devstack up
+
+down: bin/devstack ## stop the stack; its data stays
+	@bin/devstack down
+
+clean: bin/devstack ## stop the stack and wipe its data
+	@bin/devstack clean
+
+status: bin/devstack ## say whether the stack runs and where
+	@bin/devstack status
+
+demo: build ## drive one foundation model once around its whole life
+	@scripts/demo
+
+test: ## every test that fits into 40 minutes on 2 cores, on a stack of its own
+	@scripts/test
+
+test-short: ## the inner loop: no stack, under a minute warm
+	@go vet ./...
+	go test ./...
+
+test-long: ## simulations at full size, three times
+	@scripts/test long
+
+chaos: ## many kills, drawn by seed
+	@scripts/test chaos
+
+lint: ## formatting, vet, determinism of workflows; golangci-lint where it is installed
+	@scripts/lint
+
+generate: ## write the generated files anew
+	@go generate ./...
+
+test-stack-up: bin/devstack ## a stack on free ports for tests run by hand; prints REFIT_TEST_STACK
+	@bin/devstack up --free-ports --data "$${REFIT_TEST_DATA:-/var/tmp/refit-test-stack}" >&2
+	echo "export REFIT_TEST_STACK=$${REFIT_TEST_DATA:-/var/tmp/refit-test-stack}/stack.json"
