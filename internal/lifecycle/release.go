@@ -121,3 +121,23 @@ func Levers(before, after Release) []Lever {
 	}
 	return levers
 }
+
+// Compose bundles artifacts with what a service declares for its releases. A service that retrieves but
+// has no index yet gets a release without retrieval; index may be nil.
+func Compose(service Service, model Digest, index *Artifact) Release {
+	release := Release{
+		Service: service.Name, Model: model,
+		Prompt: service.Release.Prompt, Parameters: service.Release.Parameters, PostProcess: service.Release.PostProcess,
+	}
+	if index == nil {
+		release.Parameters.TopK = 0
+		release.Prompt.Context = ""
+		return release
+	}
+	release.Index = index.Digest
+	release.Embedder = Digest(index.Labels[EmbedderLabel])
+	return release
+}
+
+// EmbedderLabel is the label of an index artifact that names the embedder it was built with.
+const EmbedderLabel = "embedder"
