@@ -18,7 +18,8 @@ type Engine interface {
 	// Load ensures that the placement's weights are served and returns where. It returns after the endpoints
 	// answered; calling it again changes nothing while they do. Unavailable means that trying again may help.
 	Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, error)
-	// Unload stops what serves under a server name (see ServerName). A name that is not loaded is no error.
+	// Unload stops the server of that name (see ServerName), or every server that serves weights under that
+	// name. A name that is not loaded is no error.
 	Unload(ctx context.Context, name string) error
 	// List gives every server that the engine started, dead ones too.
 	List(ctx context.Context) ([]Server, error)
@@ -54,64 +55,11 @@ func ServerName(r lifecycle.Release) string {
 	return r.ServedName() + "-" + r.Embedder.Short()
 }
 
-// EmbedderName is the name under which a model server serves an embedder; empty for none.
+// EmbedderName is the name under which a model server serves an embedder; empty for none. Embedders and
+// weights share one kind of name, so that whoever knows the digest knows the name.
 func EmbedderName(embedder lifecycle.Digest) string {
 	if embedder == "" {
 		return ""
 	}
-	return "refit-embedder-" + embedder.Short()
-}
-
-// Engines picks the engine that a service declares.
-type Engines struct {
-	Local  Engine
-	Static Engine
-}
-
-// Load gives the placement to its service's engine. An engine that this worker lacks is Refused.
-func (e Engines) Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, error) {
-	var engine Engine
-	switch p.Service.Serving.Engine {
-	case "", "local":
-		engine = e.Local
-	case "static":
-		engine = e.Static
-	}
-	if engine == nil {
-		return nil, lifecycle.Errorf(lifecycle.Refused, "this worker has no serving engine %q", p.Service.Serving.Engine)
-	}
-	return engine.Load(ctx, p)
-}
-
-// Unload stops the name at every engine.
-func (e Engines) Unload(ctx context.Context, name string) error {
-	for _, engine := range e.all() {
-		if err := engine.Unload(ctx, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// List gives the servers of every engine.
-func (e Engines) List(ctx context.Context) ([]Server, error) {
-	var servers []Server
-	for _, engine := range e.all() {
-		more, err := engine.List(ctx)
-		if err != nil {
-			return nil, err
-		}
-		servers = append(servers, more...)
-	}
-	return servers, nil
-}
-
-func (e Engines) all() []Engine {
-	var engines []Engine
-	for _, engine := range []Engine{e.Local, e.Static} {
-		if engine != nil {
-			engines = append(engines, engine)
-		}
-	}
-	return engines
+	return lifecycle.ServedName(embedder, "")
 }

@@ -84,6 +84,9 @@ func (l *Local) Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, er
 	s := l.find(name)
 	if s.alive() {
 		if l.awaitNames(ctx, s, l.config.StartTimeout) == nil {
+			if err := s.write(l.path(name, "json")); err != nil { // it may have been found by its mark
+				return nil, lifecycle.Wrap(err, "load %s", name)
+			}
 			return l.endpoints(ctx, p, s)
 		}
 		if err := ctx.Err(); err != nil {
@@ -101,36 +104,50 @@ func (l *Local) Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, er
 	return l.endpoints(ctx, p, s)
 }
 
-// Unload ends the server of that name and forgets it; its logs stay.
+// Unload ends the servers of that name and forgets them; their logs stay.
 func (l *Local) Unload(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if _, err := os.Stat(l.config.StateDir); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	unlock, err := lock(ctx, l.path(name, "lock"))
+	servers, err := l.List(ctx)
 	if err != nil {
-		return lifecycle.Wrap(err, "unload %s", name)
+		return err
 	}
-	defer unlock()
-	if s := l.find(name); s.alive() {
-		if err := s.stop(ctx, l.config.Grace); err != nil {
-			return lifecycle.Wrap(err, "unload %s", name)
+	for _, s := range servers {
+		if s.Name != name && s.Model != name {
+			continue
 		}
-		l.config.Log.InfoContext(ctx, "model server stopped", "server", name, "pid", s.PID)
-	}
-	for _, kind := range []string{"address", "json"} {
-		if err := os.Remove(l.path(name, kind)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return lifecycle.Wrap(err, "forget %s", name)
+		if err := l.unload(ctx, s.Name); err != nil {
+			return lifecycle.Wrap(err, "unload %s", s.Name)
 		}
 	}
 	return nil
 }
 
-// List gives every server that has a state file, by name.
+func (l *Local) unload(ctx context.Context, name string) error {
+	unlock, err := lock(ctx, l.path(name, "lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s := l.find(name); s.alive() {
+		if err := s.stop(ctx, l.config.Grace); err != nil {
+			return err
+		}
+		l.config.Log.InfoContext(ctx, "model server stopped", "server", name, "pid", s.PID)
+	}
+	for _, kind := range []string{"address", "json"} {
+		if err := os.Remove(l.path(name, kind)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return lifecycle.Wrap(err, "forget the server")
+		}
+	}
+	return nil
+}
+
+// List gives every server that was loaded and not unloaded, by name.
 func (l *Local) List(ctx context.Context) ([]Server, error) {
-	files, err := filepath.Glob(filepath.Join(l.config.StateDir, "*.json"))
+	// Lock files stay for ever and come before anything else, so no server is missed.
+	files, err := filepath.Glob(filepath.Join(l.config.StateDir, "*.lock"))
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "list servers")
 	}
@@ -139,8 +156,11 @@ func (l *Local) List(ctx context.Context) ([]Server, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		name := strings.TrimSuffix(filepath.Base(file), ".lock")
 		s := l.find(name)
+		if s.PID == 0 {
+			continue
+		}
 		servers = append(servers, Server{
 			Name: name, Model: s.Model, Embedder: s.Embedder, URL: s.url(), PID: s.PID, Alive: s.alive(),
 			StartedAt: s.StartedAt, Log: l.path(name, "log"), AccessLog: l.path(name, "access.jsonl"),

@@ -79,7 +79,7 @@ func TestLoadIsIdempotent(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]int64{p.Release.ServedName(): 3}, counts, "only the warm-up was served so far")
 
-	require.NoError(t, engine.Unload(t.Context(), server.Name))
+	require.NoError(t, engine.Unload(t.Context(), first[0].Model), "the weights' name ends their servers too")
 	gone(t, server.PID)
 	servers, err := engine.List(t.Context())
 	require.NoError(t, err)

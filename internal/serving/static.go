@@ -101,7 +101,7 @@ func (s *Static) ask(ctx context.Context, p Placement, declared lifecycle.Static
 		Release: p.ID, URL: strings.TrimRight(declared.URL, "/"), Model: name, Capacity: capacity,
 		Ready: true, Attribution: attribution, SeenAt: s.config.Now(),
 	}
-	if embedder := EmbedderName(p.Release.Embedder); names[embedder] {
+	if embedder := EmbedderName(p.Release.Embedder); embedder != "" && names[embedder] {
 		endpoint.Embedder = embedder
 	}
 	return endpoint, "", nil

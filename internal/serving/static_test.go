@@ -76,7 +76,7 @@ func TestStatic(t *testing.T) {
 			t.Parallel()
 			p := p
 			p.Service.Serving = lifecycle.Serving{Engine: "static", Endpoints: tc.endpoints, Verified: tc.require, Capacity: 7}
-			endpoints, err := serving.Engines{Static: serving.NewStatic(serving.StaticConfig{})}.Load(t.Context(), p)
+			endpoints, err := serving.NewStatic(serving.StaticConfig{}).Load(t.Context(), p)
 			if tc.want.kind != "" {
 				require.Equal(t, tc.want.kind, lifecycle.KindOf(err), "%v", err)
 				require.ErrorContains(t, err, tc.want.says)
