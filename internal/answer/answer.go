@@ -1,0 +1,158 @@
+package answer
+
+import (
+	"context"
+	"net/http"
+	"text/template"
+	"time"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// Endpoints of the OpenAI API that this path serves.
+const (
+	Chat        = "chat"        // /v1/chat/completions
+	Completions = "completions" // /v1/completions
+	Embeddings  = "embeddings"  // /v1/embeddings
+)
+
+// Outcomes of a request, as interactions spell them.
+const (
+	OutcomeOK       = "ok"
+	OutcomeError    = "error"
+	OutcomeRefused  = "refused" // a rule put its notice in place of the answer
+	OutcomeCanceled = "canceled"
+)
+
+// Passage is one piece of text that retrieval found.
+type Passage struct {
+	ID       string // of the chunk
+	Document string
+	Title    string
+	Text     string
+	Score    float64 // larger is better
+}
+
+// Searcher finds the k passages nearest to a query, best first. Fewer than k is no error.
+type Searcher interface {
+	Search(ctx context.Context, query string, k int) ([]Passage, error)
+}
+
+// Bundle is a release made ready to answer. It is immutable and shared by any number of requests.
+type Bundle struct {
+	ID      lifecycle.Digest
+	Release lifecycle.Release
+
+	index   Searcher
+	context *template.Template // nil: passages are not shown
+	chain   *chain
+}
+
+// Upstream is one model server. A bundle may have many; the caller chooses one for each request.
+type Upstream struct {
+	URL        string        // base address without /v1
+	Model      string        // name to ask for; default the release's served name
+	EmbedModel string        // name of the embedder; default the served name of the release's embedder
+	APIKey     func() string // nil or empty: none. Read at each request, so that keys can be changed
+	Client     *http.Client  // default: the path's own
+}
+
+// Request is what a client asked.
+type Request struct {
+	Endpoint string      // Chat, Completions or Embeddings
+	Body     []byte      // the client's JSON, bounded by the caller; never changed
+	Header   http.Header // only trace context, x-request-id and x-refit-conversation-hash cross
+}
+
+// Sink takes the answer. Start comes at most once and before the first Write; Flush follows each
+// event of a stream and the end of the answer.
+type Sink interface {
+	Start(status int, header http.Header)
+	Write(p []byte) (int, error)
+	Flush() error
+}
+
+// Result says what came of a request. It is filled as far as the request came, also with an error.
+type Result struct {
+	Started    bool // something was sent to the client
+	Stream     bool // the client asked for a stream
+	Status     int  // HTTP status that the client got, or that an error stands for
+	Outcome    string
+	Latency    lifecycle.Latency // seconds; FirstToken is 0 where the answer was not a stream
+	Usage      lifecycle.Usage   // as the model server counted; zero where it did not say
+	Finish     string            // of the first choice
+	Passages   []string          // IDs of what was retrieved, best first
+	Guardrails []string          // rules that changed the answer, as "deny-pattern[1]": kind and place; trimming is none
+	Input      string            // last user text or prompt, bounded by Settings.MaxText
+	Output     string            // what the client got as the first choice's text, bounded likewise
+}
+
+// Settings of a path. The zero value works.
+type Settings struct {
+	Now         func() time.Time // clock of the latencies; default time.Now
+	Client      *http.Client     // default: no proxy, no redirects, no compression, keeps connections
+	FirstByte   time.Duration    // until the server's answer begins; default 2 min
+	Idle        time.Duration    // between two reads of an answer; default 1 min
+	MaxResponse int              // bytes of an answer that is no stream; default 16 MiB
+	MaxEvent    int              // bytes of one event of a stream; default 1 MiB
+	MaxText     int              // bytes of Input and Output kept in the result; default 16 KiB
+}
+
+// Path answers requests. It holds no state but connections and is safe for concurrent use.
+type Path struct{ settings Settings }
+
+// New makes a path.
+func New(settings Settings) *Path {
+	if settings.Now == nil {
+		settings.Now = time.Now
+	}
+	if settings.Client == nil {
+		settings.Client = newClient()
+	}
+	setDefault(&settings.FirstByte, 2*time.Minute)
+	setDefault(&settings.Idle, time.Minute)
+	setDefault(&settings.MaxResponse, 16<<20)
+	setDefault(&settings.MaxEvent, 1<<20)
+	setDefault(&settings.MaxText, 16<<10)
+	return &Path{settings: settings}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// NewBundle makes a release ready: its template and its rules are compiled once. A release that retrieves
+// needs an index; what cannot be meant is Invalid.
+func NewBundle(release lifecycle.Release, index Searcher) (*Bundle, error) {
+	b := &Bundle{ID: release.ID(), Release: release, index: index}
+	if release.Parameters.TopK > 0 && index == nil {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "release %s retrieves %d passages and has no index", b.ID.Short(), release.Parameters.TopK)
+	}
+	if release.Prompt.Context != "" {
+		t, err := template.New("context").Option("missingkey=error").Parse(release.Prompt.Context)
+		if err != nil {
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "context template of release %s: %w", b.ID.Short(), err)
+		}
+		b.context = t
+	}
+	chain, err := newChain(release.PostProcess)
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "rules of release %s", b.ID.Short())
+	}
+	b.chain = chain
+	return b, nil
+}
+
+// Do answers one request: what the model server said goes to sink, what came of it into the result. See
+// the package's description for what an error before and after Sink.Start means.
+func (p *Path) Do(ctx context.Context, b *Bundle, up Upstream, request Request, sink Sink) (Result, error) {
+	began := p.settings.Now()
+	run := &run{path: p, bundle: b, sink: sink}
+	err := run.do(ctx, up, request)
+	run.result.Latency.Total = p.settings.Now().Sub(began).Seconds()
+	run.conclude(ctx, err)
+	return run.result, err
+}

@@ -1,0 +1,276 @@
+package answer
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// asked is what Refit needs to know of a client's request.
+type asked struct {
+	body     object
+	endpoint string
+	stream   bool
+	usage    bool   // the client itself asked a stream for its usage
+	score    bool   // echo with max_tokens 0: nothing is generated
+	query    string // last user text of a chat, prompt of a completion; "" for embeddings
+	messages []span // of a chat
+	lastUser int    // place in messages of the last user message; -1 for none
+}
+
+// samplingKeys are what a client may set only where the release says so. The seed is not among them: it
+// chooses among answers of one distribution.
+var samplingKeys = []string{
+	"temperature", "top_p", "top_k", "min_p", "stop", "presence_penalty", "frequency_penalty",
+	"repetition_penalty", "logit_bias",
+}
+
+// understand reads a body. Whatever Refit would have to guess about is Invalid.
+func understand(endpoint string, body []byte) (asked, error) {
+	a := asked{endpoint: endpoint, lastUser: -1}
+	var err error
+	if a.body, err = parseObject(body); err != nil {
+		return a, err
+	}
+	if err := a.body.exact(append([]string{
+		"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "echo",
+	}, samplingKeys...)...); err != nil {
+		return a, err
+	}
+	if endpoint == Embeddings {
+		if _, ok := a.body.find("input"); !ok {
+			return a, lifecycle.Errorf(lifecycle.Invalid, "input: missing; give the text to embed")
+		}
+		return a, nil
+	}
+	if a.stream, err = a.flag("stream"); err != nil {
+		return a, err
+	}
+	if at, ok := a.body.find("stream_options"); ok && !isNull(at.of(body)) {
+		options, ok := a.body.child("stream_options")
+		if !ok {
+			return a, lifecycle.Errorf(lifecycle.Invalid, "stream_options: not an object, or a key stands twice in it")
+		}
+		options.decode("include_usage", &a.usage)
+	}
+	for _, key := range []string{"max_tokens", "max_completion_tokens"} {
+		if _, _, err := a.count(key); err != nil {
+			return a, err
+		}
+	}
+	switch endpoint {
+	case Chat:
+		return a, a.readMessages()
+	case Completions:
+		return a, a.readPrompt()
+	default:
+		return a, lifecycle.Errorf(lifecycle.Invalid, "unknown endpoint %q", endpoint)
+	}
+}
+
+func (a *asked) flag(key string) (bool, error) {
+	at, ok := a.body.find(key)
+	if !ok {
+		return false, nil
+	}
+	switch string(at.of(a.body.doc)) {
+	case "true":
+		return true, nil
+	case "false", "null":
+		return false, nil
+	}
+	return false, lifecycle.Errorf(lifecycle.Invalid, "%s: give true or false", key)
+}
+
+// count reads a number of tokens; false means missing or null.
+func (a *asked) count(key string) (int, bool, error) {
+	at, ok := a.body.find(key)
+	if !ok || isNull(at.of(a.body.doc)) {
+		return 0, false, nil
+	}
+	n, err := strconv.Atoi(string(at.of(a.body.doc)))
+	if err != nil || n < 0 {
+		return 0, false, lifecycle.Errorf(lifecycle.Invalid, "%s: give a whole number from 0", key)
+	}
+	return n, true, nil
+}
+
+func (a *asked) readMessages() error {
+	at, ok := a.body.find("messages")
+	if !ok || a.body.doc[at.from] != '[' {
+		return lifecycle.Errorf(lifecycle.Invalid, "messages: missing or not a list; give at least one message")
+	}
+	a.messages = elements(a.body.doc, at.from)
+	if len(a.messages) == 0 {
+		return lifecycle.Errorf(lifecycle.Invalid, "messages: empty; give at least one message")
+	}
+	for i, m := range a.messages {
+		if a.body.doc[m.from] != '{' {
+			return lifecycle.Errorf(lifecycle.Invalid, "messages[%d]: not an object", i)
+		}
+		message, err := objectAt(a.body.doc, m.from)
+		if err != nil {
+			return lifecycle.Wrap(err, "messages[%d]", i)
+		}
+		if err := message.exact("role", "content"); err != nil {
+			return lifecycle.Wrap(err, "messages[%d]", i)
+		}
+		var role string
+		if !message.decode("role", &role) || role == "" {
+			return lifecycle.Errorf(lifecycle.Invalid, "messages[%d].role: missing or not a text", i)
+		}
+		if role == "user" {
+			a.lastUser, a.query = i, contentText(message)
+		}
+	}
+	return nil
+}
+
+// contentText joins the text of a message, which is a string or a list of parts.
+func contentText(message object) string {
+	at, ok := message.find("content")
+	if !ok {
+		return ""
+	}
+	if message.doc[at.from] != '[' {
+		return text(at.of(message.doc))
+	}
+	var parts []string
+	for _, part := range elements(message.doc, at.from) {
+		if message.doc[part.from] != '{' {
+			continue
+		}
+		if o, err := objectAt(message.doc, part.from); err == nil {
+			var s string
+			if o.decode("text", &s) {
+				parts = append(parts, s)
+			}
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+func (a *asked) readPrompt() error {
+	at, ok := a.body.find("prompt")
+	if !ok || isNull(at.of(a.body.doc)) {
+		return lifecycle.Errorf(lifecycle.Invalid, "prompt: missing; give the text to go on from")
+	}
+	a.query = text(at.of(a.body.doc))
+	echo, err := a.flag("echo")
+	if err != nil {
+		return err
+	}
+	n, given, _ := a.count("max_tokens") // its form was checked before
+	a.score = echo && given && n == 0
+	return nil
+}
+
+// assemble gives the body for the model server.
+func (b *Bundle) assemble(a asked, model string, passages []Passage) ([]byte, error) {
+	edits := []edit{a.body.set("model", quoted(model))}
+	if a.endpoint == Embeddings {
+		return apply(a.body.doc, edits), nil
+	}
+	if a.stream {
+		edits = append(edits, a.meter())
+	}
+	edits = append(edits, b.parameters(a)...)
+	if a.endpoint == Chat {
+		more, err := b.messages(a, passages)
+		if err != nil {
+			return nil, err
+		}
+		edits = append(edits, more...)
+	}
+	return apply(a.body.doc, edits), nil
+}
+
+// meter asks a stream for its usage.
+func (a *asked) meter() edit {
+	if options, ok := a.body.child("stream_options"); ok {
+		return options.set("include_usage", []byte("true"))
+	}
+	return a.body.set("stream_options", []byte(`{"include_usage":true}`))
+}
+
+// parameters puts the release's sampling parameters in place of the client's. Without Override the
+// smaller number of tokens holds, so a client may always ask for less; a parameter that the release does
+// not set is the server's default, so the client's is dropped. A score generates nothing and stays as it is.
+func (b *Bundle) parameters(a asked) []edit {
+	p := b.Release.Parameters
+	if a.score {
+		return nil
+	}
+	var edits []edit
+	tokens := "max_tokens"
+	if _, given, _ := a.count("max_completion_tokens"); given {
+		tokens = "max_completion_tokens"
+	}
+	asked, given, _ := a.count(tokens)
+	if p.MaxTokens > 0 && (!given || !p.Override && asked > p.MaxTokens) {
+		edits = append(edits, a.body.set(tokens, strconv.AppendInt(nil, int64(p.MaxTokens), 10)))
+	}
+	if both, twice, _ := a.count("max_tokens"); twice && tokens != "max_tokens" && p.MaxTokens > 0 && !p.Override && both > p.MaxTokens {
+		edits = append(edits, a.body.set("max_tokens", strconv.AppendInt(nil, int64(p.MaxTokens), 10)))
+	}
+	own := map[string][]byte{}
+	if p.Temperature != nil {
+		own["temperature"] = number(*p.Temperature)
+	}
+	if p.TopP != nil {
+		own["top_p"] = number(*p.TopP)
+	}
+	if len(p.Stop) > 0 {
+		stops := make([][]byte, len(p.Stop))
+		for i, s := range p.Stop {
+			stops[i] = quoted(s)
+		}
+		own["stop"] = append(append([]byte("["), bytes.Join(stops, []byte(","))...), ']')
+	}
+	var dropped []string
+	for _, key := range samplingKeys {
+		_, theirs := a.body.find(key)
+		value, ours := own[key]
+		switch {
+		case theirs && p.Override:
+		case ours:
+			edits = append(edits, a.body.set(key, value))
+		case theirs:
+			dropped = append(dropped, key)
+		}
+	}
+	return append(edits, a.body.drop(dropped...)...)
+}
+
+func number(f float64) []byte { return strconv.AppendFloat(nil, f, 'g', -1, 64) }
+
+// messages inserts the system message first and the passages before the last user message.
+func (b *Bundle) messages(a asked, passages []Passage) ([]edit, error) {
+	var edits []edit
+	insert := func(before int, content string) {
+		at := a.messages[before].from
+		message := append(append([]byte(`{"role":"system","content":`), quoted(content)...), '}', ',')
+		edits = append(edits, edit{span{at, at}, message})
+	}
+	if b.Release.Prompt.System != "" {
+		insert(0, b.Release.Prompt.System)
+	}
+	if b.context == nil || len(passages) == 0 || a.lastUser < 0 {
+		return edits, nil
+	}
+	var rendered strings.Builder
+	if err := b.context.Execute(&rendered, struct{ Passages []Passage }{passages}); err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Internal, "fill the context template of release %s: %w", b.ID.Short(), err)
+	}
+	insert(a.lastUser, rendered.String())
+	return edits, nil
+}
+
+// requestWith is a small body that Refit itself sends; v is always something that can be encoded.
+func requestWith(v any) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	return raw, lifecycle.Wrap(err, "encode a request")
+}

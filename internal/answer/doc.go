@@ -1,0 +1,37 @@
+// Package answer is the path of an answer: retrieve, assemble, call, post-process. The gateway runs it
+// for users and the gate runs the same code for its cases, so what was tested is what is met.
+//
+// # The path
+//
+//	retrieve      the release's index is searched with the last user text (chat only)
+//	assemble      the client's JSON is spliced, never marshalled again: only what Refit owns changes
+//	call          one HTTP request to one model server; no retries here, the caller decides
+//	post-process  the release's rules, in order, on every choice's text
+//
+// What Refit owns in a request: the model's name; for chat the system message put first and the message
+// with passages put before the last user message; the sampling parameters, unless the release lets
+// clients override them; and stream_options.include_usage, so that streams are metered. Every other
+// byte, unknown fields, key order and the text of numbers arrive as the client wrote them. The
+// completions endpoint is raw: parameters and rules hold there, prompt and retrieval do not. A completions
+// request that asks only for a score (echo, max_tokens 0) generates nothing, so no rule applies to it.
+//
+// # Errors
+//
+// An error before [Sink.Start] means that nothing was sent: the caller may ask another server or answer
+// with an error of its own. An error after Start means that the answer broke off: the caller must end the
+// connection so that the client sees that, never as if it had ended well. A model server's refusal is an
+// [*UpstreamError]; an unknown model name (404) is Unavailable, because the server lacks the release.
+//
+// # Streams
+//
+// Events are passed on one by one and flushed. An event that no rule changed is passed on byte by byte,
+// comments too. A stream that ends without [DONE] is an error. Rules work incrementally: a deny-pattern
+// holds back as many bytes as its longest match could have, at most [MaxHold]; a match longer than that
+// may be masked in part only. A refusal in the middle of a stream cannot take back what was sent before
+// the match. After a cut the rest of the model's answer is read and thrown away, so that usage stays true.
+//
+// # Not promised
+//
+// Rules see the text of choices only: tool calls pass unchanged. Log probabilities of an answer are
+// dropped where the release has a deny-pattern, because tokens would show what the rule hides.
+package answer

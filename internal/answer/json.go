@@ -1,0 +1,262 @@
+package answer
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// span is a part of a document: doc[from:to].
+type span struct{ from, to int }
+
+func (s span) of(doc []byte) []byte { return doc[s.from:s.to] }
+
+// member is one member of an object. Whole reaches from the key's quote to the value's end.
+type member struct {
+	key   string
+	whole span
+	value span
+}
+
+// object is a JSON object seen as spans of its document, so that it can be changed without being
+// written again.
+type object struct {
+	doc     []byte
+	at      span // from { to after }
+	members []member
+}
+
+// parseObject checks that doc is one JSON object in UTF-8 and finds its members. A key that stands twice
+// is refused: which of the two a server reads differs, and Refit must not own one and the server the other.
+func parseObject(doc []byte) (object, error) {
+	if !utf8.Valid(doc) {
+		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not UTF-8")
+	}
+	if !json.Valid(doc) {
+		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not JSON")
+	}
+	from := skipSpace(doc, 0)
+	if doc[from] != '{' {
+		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not a JSON object")
+	}
+	return objectAt(doc, from)
+}
+
+// objectAt reads the object that begins at doc[from]. The document is valid JSON.
+func objectAt(doc []byte, from int) (object, error) {
+	o := object{doc: doc, at: span{from, from}}
+	i := skipSpace(doc, from+1)
+	for doc[i] != '}' {
+		keyEnd := skipValue(doc, i)
+		value := skipSpace(doc, skipSpace(doc, keyEnd)+1)
+		m := member{key: text(doc[i:keyEnd]), value: span{value, skipValue(doc, value)}}
+		m.whole = span{i, m.value.to}
+		if slices.ContainsFunc(o.members, func(other member) bool { return other.key == m.key }) {
+			return object{}, lifecycle.Errorf(lifecycle.Invalid, "the key %q stands twice in one object", bounded(m.key, 64))
+		}
+		if o.members = append(o.members, m); len(o.members) > maxMembers {
+			return object{}, lifecycle.Errorf(lifecycle.Invalid, "an object has more than %d keys", maxMembers)
+		}
+		if i = skipSpace(doc, m.value.to); doc[i] == ',' {
+			i = skipSpace(doc, i+1)
+		}
+	}
+	o.at.to = i + 1
+	return o, nil
+}
+
+// maxMembers bounds the search for keys that stand twice.
+const maxMembers = 256
+
+// find gives the value's span, and false where the key is missing.
+func (o object) find(key string) (span, bool) {
+	for _, m := range o.members {
+		if m.key == key {
+			return m.value, true
+		}
+	}
+	return span{}, false
+}
+
+// decode reads the value of key into v. It says false where the key is missing, null, or of another type.
+func (o object) decode(key string, v any) bool {
+	at, ok := o.find(key)
+	return ok && !isNull(at.of(o.doc)) && json.Unmarshal(at.of(o.doc), v) == nil
+}
+
+// exact refuses keys that differ from Refit's own in case only: some servers would take them for those.
+func (o object) exact(own ...string) error {
+	for _, m := range o.members {
+		for _, key := range own {
+			if m.key != key && strings.EqualFold(m.key, key) {
+				return lifecycle.Errorf(lifecycle.Invalid, "the key %q is spelled %q", bounded(m.key, 64), key)
+			}
+		}
+	}
+	return nil
+}
+
+// child gives the object under key, and false where there is none.
+func (o object) child(key string) (object, bool) {
+	at, ok := o.find(key)
+	if !ok || o.doc[at.from] != '{' {
+		return object{}, false
+	}
+	child, err := objectAt(o.doc, at.from)
+	return child, err == nil
+}
+
+// elements gives the spans of the array's values that begins at doc[from].
+func elements(doc []byte, from int) []span {
+	var list []span
+	i := skipSpace(doc, from+1)
+	for doc[i] != ']' {
+		end := skipValue(doc, i)
+		list = append(list, span{i, end})
+		if i = skipSpace(doc, end); doc[i] == ',' {
+			i = skipSpace(doc, i+1)
+		}
+	}
+	return list
+}
+
+// edit replaces one span by other bytes; an empty span inserts.
+type edit struct {
+	at   span
+	with []byte
+}
+
+// apply writes doc with edits, which do not overlap.
+func apply(doc []byte, edits []edit) []byte {
+	slices.SortStableFunc(edits, func(a, b edit) int { return a.at.from - b.at.from })
+	out := make([]byte, 0, len(doc)+256)
+	at := 0
+	for _, e := range edits {
+		out = append(out, doc[at:e.at.from]...)
+		out = append(out, e.with...)
+		at = e.at.to
+	}
+	return append(out, doc[at:]...)
+}
+
+// set gives the edit that makes key hold value: in place where the key is there, else as first member.
+func (o object) set(key string, value []byte) edit {
+	if at, ok := o.find(key); ok {
+		return edit{at, value}
+	}
+	with := append(append(quoted(key), ':'), value...)
+	if len(o.members) > 0 {
+		with = append(with, ',')
+	}
+	return edit{span{o.at.from + 1, o.at.from + 1}, with}
+}
+
+// drop gives the edit that removes members, with their commas, so that the rest stays JSON. Several
+// keys are dropped in one go because neighbours share commas.
+func (o object) drop(keys ...string) []edit {
+	var edits []edit
+	kept := 0 // members before this one that stay
+	for i, m := range o.members {
+		if !slices.Contains(keys, m.key) {
+			kept++
+			continue
+		}
+		switch {
+		case i+1 < len(o.members):
+			edits = append(edits, edit{at: span{m.whole.from, o.members[i+1].whole.from}})
+		case kept > 0:
+			// The last one goes with the comma before it; members dropped just before it have taken theirs
+			// along, so the comma left over stands after the last that stays.
+			last := i - 1
+			for slices.Contains(keys, o.members[last].key) {
+				edits = edits[:len(edits)-1]
+				last--
+			}
+			edits = append(edits, edit{at: span{o.members[last].whole.to, m.whole.to}})
+		default:
+			edits = append(edits, edit{at: m.whole})
+		}
+	}
+	return edits
+}
+
+func skipSpace(doc []byte, i int) int {
+	for i < len(doc) && (doc[i] == ' ' || doc[i] == '\t' || doc[i] == '\n' || doc[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skipValue gives the end of the value that begins at doc[i]. The document is valid JSON.
+func skipValue(doc []byte, i int) int {
+	for depth := 0; i < len(doc); {
+		switch doc[i] {
+		case '"':
+			i = skipString(doc, i)
+		case '{', '[':
+			depth++
+			i++
+			continue
+		case '}', ']':
+			depth--
+			i++
+		case ',', ':', ' ', '\t', '\n', '\r':
+			i++
+			continue
+		default:
+			for i < len(doc) && !bytes.ContainsRune([]byte(",:]} \t\r\n"), rune(doc[i])) {
+				i++
+			}
+		}
+		if depth == 0 {
+			return i
+		}
+	}
+	return i
+}
+
+func skipString(doc []byte, i int) int {
+	for i++; doc[i] != '"'; i++ {
+		if doc[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}
+
+func isNull(value []byte) bool { return string(value) == "null" }
+
+// text decodes a JSON string; what is no string gives "".
+func text(raw []byte) string {
+	var s string
+	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// quoted writes s as JSON, without the escapes that are meant for HTML.
+func quoted(s string) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(s); err != nil { // a string can always be encoded
+		panic("quote a string: " + err.Error())
+	}
+	return bytes.TrimRight(out.Bytes(), "\n")
+}
+
+// bounded cuts s at n bytes or a little before, never inside a character.
+func bounded(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,254 @@
+package answer
+
+import (
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+const (
+	// MaxHold is how many bytes of a stream a deny-pattern holds back at most. Patterns whose longest match
+	// is shorter hold back that much and the character after it.
+	MaxHold = 512
+
+	mask          = "[removed]"                 // what stands in place of a masked match
+	defaultNotice = "This answer was withheld." // where a refusing rule brings no notice
+
+	finishLength = "length"
+	finishFilter = "content_filter"
+)
+
+// chain is a release's rules, compiled.
+type chain struct {
+	rules []rule
+	deny  bool // there is a deny-pattern
+}
+
+type rule struct {
+	lifecycle.Rule
+	name    string // as Result.Guardrails spells it
+	limit   int    // of max-length, in characters
+	pattern *regexp.Regexp
+	longest int  // bytes of pattern's longest match; MaxHold where it has no bound under that
+	open    bool // the longest match has no bound under MaxHold
+}
+
+func newChain(rules []lifecycle.Rule) (*chain, error) {
+	c := &chain{}
+	for i, declared := range rules {
+		r := rule{Rule: declared, name: declared.Kind + "[" + strconv.Itoa(i) + "]"}
+		if r.Notice == "" {
+			r.Notice = defaultNotice
+		}
+		if !slices.Contains([]string{"", "mask", "refuse"}, r.Action) {
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: unknown action %q", i, r.Action)
+		}
+		switch declared.Kind {
+		case lifecycle.RuleTrim:
+		case lifecycle.RuleMaxLength:
+			n, err := strconv.Atoi(declared.Value)
+			if err != nil || n < 1 {
+				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: %q is no number of characters", i, declared.Value)
+			}
+			r.limit = n
+		case lifecycle.RuleDenyPattern:
+			pattern, err := regexp.Compile(declared.Value)
+			if err != nil || declared.Value == "" {
+				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: not an RE2 pattern", i)
+			}
+			parsed, err := syntax.Parse(declared.Value, syntax.Perl)
+			if err != nil {
+				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: not an RE2 pattern", i)
+			}
+			r.pattern, r.longest = pattern, longestMatch(parsed)
+			if r.longest > MaxHold {
+				r.longest, r.open = MaxHold, true
+			}
+			c.deny = true
+		default:
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: unknown kind %q", i, declared.Kind)
+		}
+		c.rules = append(c.rules, r)
+	}
+	return c, nil
+}
+
+// longestMatch bounds the bytes that a match can have; anything over MaxHold means "more than that".
+func longestMatch(re *syntax.Regexp) int {
+	sum := func(list []*syntax.Regexp, join func(a, b int) int) int {
+		n := 0
+		for _, sub := range list {
+			n = min(join(n, longestMatch(sub)), MaxHold+1)
+		}
+		return n
+	}
+	add := func(a, b int) int { return a + b }
+	switch re.Op {
+	case syntax.OpLiteral:
+		if re.Flags&syntax.FoldCase != 0 {
+			return min(len(re.Rune)*utf8.UTFMax, MaxHold+1)
+		}
+		return min(len(string(re.Rune)), MaxHold+1)
+	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return utf8.UTFMax
+	case syntax.OpCapture, syntax.OpQuest, syntax.OpConcat:
+		return sum(re.Sub, add)
+	case syntax.OpAlternate:
+		return sum(re.Sub, func(a, b int) int { return max(a, b) })
+	case syntax.OpRepeat:
+		if re.Max >= 0 {
+			return min(re.Max*sum(re.Sub, add), MaxHold+1)
+		}
+		return MaxHold + 1
+	case syntax.OpStar, syntax.OpPlus:
+		return MaxHold + 1
+	default: // assertions and the empty match take no bytes
+		return 0
+	}
+}
+
+// processor runs a chain over one choice's text as it comes.
+type processor struct {
+	stages  []stage
+	rules   []rule
+	stopped string   // finish reason of a cut or a refusal; "" while the text goes on
+	refused bool     // a rule put its notice in place of the text
+	hits    []string // names of the rules that changed the text, each once
+	sent    bool     // some text has come out
+}
+
+// stage is one rule at work. ok is false when the rule ends the text here.
+type stage interface {
+	feed(s string, last bool) (out string, hit, ok bool)
+}
+
+func (c *chain) start() *processor {
+	p := &processor{rules: c.rules}
+	for _, r := range c.rules {
+		switch r.Kind {
+		case lifecycle.RuleTrim:
+			p.stages = append(p.stages, &trimStage{})
+		case lifecycle.RuleMaxLength:
+			p.stages = append(p.stages, &lengthStage{left: r.limit})
+		default:
+			p.stages = append(p.stages, &denyStage{rule: r})
+		}
+	}
+	return p
+}
+
+// feed takes the next piece of text and gives what may be sent. After last, or once stopped, it gives
+// nothing more.
+func (p *processor) feed(s string, last bool) string {
+	if p.stopped != "" {
+		return ""
+	}
+	for i, stage := range p.stages {
+		out, hit, ok := stage.feed(s, last)
+		r := p.rules[i]
+		if hit && !slices.Contains(p.hits, r.name) && r.Kind != lifecycle.RuleTrim {
+			p.hits = append(p.hits, r.name)
+		}
+		if hit && r.Action == "refuse" && r.Kind != lifecycle.RuleTrim {
+			p.stopped, p.refused = finishFilter, true
+			if p.sent {
+				return "\n" + r.Notice
+			}
+			return r.Notice
+		}
+		if !ok {
+			p.stopped, last = finishLength, true // what later rules hold back comes out with this piece
+		}
+		s = out
+	}
+	p.sent = p.sent || s != ""
+	return s
+}
+
+// whole runs the chain over a whole text.
+func (c *chain) whole(s string) (string, *processor) {
+	p := c.start()
+	return p.feed(s, true), p
+}
+
+// trimStage takes white space from both ends.
+type trimStage struct {
+	begun bool
+	held  string // white space that may turn out to be the end
+}
+
+func (t *trimStage) feed(s string, last bool) (string, bool, bool) {
+	if !t.begun {
+		s = strings.TrimLeftFunc(s, unicode.IsSpace)
+		t.begun = s != ""
+	}
+	s = t.held + s
+	kept := strings.TrimRightFunc(s, unicode.IsSpace)
+	t.held = s[len(kept):]
+	return kept, last && t.held != "", true
+}
+
+// lengthStage ends a text after a number of characters.
+type lengthStage struct{ left int }
+
+func (l *lengthStage) feed(s string, _ bool) (string, bool, bool) {
+	for i := range s {
+		if l.left == 0 {
+			return s[:i], true, false
+		}
+		l.left--
+	}
+	return s, false, true
+}
+
+// denyStage replaces what its pattern matches. Every match that starts more than the longest match before
+// the end of what is known is seen whole, so it can be decided; the rest is held back.
+type denyStage struct {
+	rule
+	buf    string // one character that was sent, for assertions like \b, and what is held back
+	done   int    // bytes of buf that were sent
+	forced bool   // the last thing sent was the mask of a match that may still grow
+}
+
+func (d *denyStage) feed(s string, last bool) (string, bool, bool) {
+	d.buf += s
+	limit := len(d.buf)
+	if !last {
+		limit = max(d.done, limit-d.longest-utf8.UTFMax)
+		for limit > d.done && !utf8.RuneStart(d.buf[limit]) {
+			limit--
+		}
+	}
+	var out strings.Builder
+	hit, at := false, d.done
+	for _, m := range d.pattern.FindAllStringIndex(d.buf, -1) {
+		from := max(m[0], at)
+		if m[1] <= from {
+			continue
+		}
+		growing := !last && d.open && m[1] > len(d.buf)-utf8.UTFMax
+		tooLong := m[1]-from > 2*MaxHold
+		if !last && from >= limit || growing && !tooLong {
+			limit = min(limit, from)
+			break
+		}
+		out.WriteString(d.buf[at:from])
+		if !d.forced || from > at {
+			out.WriteString(mask)
+		}
+		hit, at, d.forced = true, m[1], growing
+	}
+	if limit > at {
+		out.WriteString(d.buf[at:limit])
+		at, d.forced = limit, false
+	}
+	_, context := utf8.DecodeLastRuneInString(d.buf[:at])
+	d.buf, d.done = d.buf[at-context:], context
+	return out.String(), hit, true
+}

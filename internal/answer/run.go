@@ -1,0 +1,301 @@
+package answer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// run is one request on its way.
+type run struct {
+	path   *Path
+	bundle *Bundle
+	sink   Sink
+	asked  asked
+	result Result
+	sent   time.Time // when the request went to the model server
+}
+
+func (r *run) do(ctx context.Context, up Upstream, request Request) error {
+	asked, err := understand(request.Endpoint, request.Body)
+	if err != nil {
+		return lifecycle.Wrap(err, "read the request")
+	}
+	r.asked, r.result.Stream = asked, asked.stream
+	r.result.Input = bounded(asked.query, r.path.settings.MaxText)
+	if up.Model == "" {
+		up.Model = r.bundle.Release.ServedName()
+	}
+	if request.Endpoint == Embeddings {
+		return r.embed(ctx, up, request)
+	}
+	passages, err := r.retrieve(ctx)
+	if err != nil {
+		return err
+	}
+	body, err := r.bundle.assemble(asked, up.Model, passages)
+	if err != nil {
+		return err
+	}
+	path := "/v1/completions"
+	if request.Endpoint == Chat {
+		path = "/v1/chat/completions"
+	}
+	return r.call(ctx, up, path, body, request.Header)
+}
+
+// retrieve searches the index with the last user text of a chat.
+func (r *run) retrieve(ctx context.Context) ([]Passage, error) {
+	k := r.bundle.Release.Parameters.TopK
+	if r.asked.endpoint != Chat || k == 0 || strings.TrimSpace(r.asked.query) == "" {
+		return nil, nil
+	}
+	began := r.path.settings.Now()
+	passages, err := r.bundle.index.Search(ctx, r.asked.query, k)
+	r.result.Latency.Retrieval = r.since(began)
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "retrieve passages")
+	}
+	for _, p := range passages {
+		r.result.Passages = append(r.result.Passages, p.ID)
+	}
+	return passages, nil
+}
+
+// embed passes a request for embeddings on: only the model's name is Refit's.
+func (r *run) embed(ctx context.Context, up Upstream, request Request) error {
+	model := up.EmbedModel
+	if model == "" {
+		if r.bundle.Release.Embedder == "" {
+			return lifecycle.Errorf(lifecycle.NotFound, "release %s has no embedder", r.bundle.ID.Short())
+		}
+		model = lifecycle.ServedName(r.bundle.Release.Embedder, "")
+	}
+	body, err := r.bundle.assemble(r.asked, model, nil)
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, up, "/v1/embeddings", body, request.Header)
+}
+
+func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header) error {
+	r.sent = r.path.settings.Now()
+	response, err := r.path.call(ctx, up, path, body, header)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if r.asked.stream {
+		err = r.stream(response)
+	} else {
+		err = r.whole(response)
+	}
+	// The rules' time lies within the call's: a stream is cleaned while it comes.
+	r.result.Latency.Model = max(0, r.since(r.sent)-r.result.Latency.PostProcessing)
+	return err
+}
+
+func (r *run) since(t time.Time) float64 { return r.path.settings.Now().Sub(t).Seconds() }
+
+// process times the rules.
+func (r *run) process(p *processor, s string, last bool) string {
+	if len(p.stages) == 0 {
+		return s
+	}
+	began := r.path.settings.Now()
+	out := p.feed(s, last)
+	r.result.Latency.PostProcessing += r.since(began)
+	return out
+}
+
+// start makes the rules ready for one choice. A score is no answer, so no rule applies to it.
+func (r *run) start() *processor {
+	if r.asked.score {
+		return new(processor)
+	}
+	return r.bundle.chain.start()
+}
+
+// note keeps what a choice's rules did.
+func (r *run) note(p *processor) {
+	for _, hit := range p.hits {
+		if !slices.Contains(r.result.Guardrails, hit) {
+			r.result.Guardrails = append(r.result.Guardrails, hit)
+		}
+	}
+	if p.refused {
+		r.result.Outcome = OutcomeRefused
+	}
+}
+
+// keep adds to the text kept in the result.
+func (r *run) keep(s string) {
+	if free := r.path.settings.MaxText - len(r.result.Output); free > 0 {
+		r.result.Output += bounded(s, free)
+	}
+}
+
+// whole passes on an answer that is no stream.
+func (r *run) whole(response *http.Response) error {
+	doc, err := readBounded(response.Body, r.path.settings.MaxResponse)
+	if err != nil {
+		return err
+	}
+	body, err := parseObject(doc)
+	if err != nil {
+		return lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer: %s", err.Error())
+	}
+	var usage lifecycle.Usage
+	if body.decode("usage", &usage) {
+		r.result.Usage = usage
+	}
+	edits, err := r.cleanWhole(body)
+	if err != nil {
+		return err
+	}
+	r.begin("application/json")
+	return r.send(apply(doc, edits))
+}
+
+func (r *run) cleanWhole(body object) ([]edit, error) {
+	if r.asked.endpoint == Embeddings {
+		return nil, nil
+	}
+	choices, err := choicesOf(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(choices) == 0 {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer holds no choice")
+	}
+	var edits []edit
+	for _, c := range choices {
+		content, p := text(c.content.of(body.doc)), r.start()
+		cleaned := r.process(p, content, true)
+		r.note(p)
+		if cleaned != content {
+			edits = append(edits, edit{c.content, quoted(cleaned)})
+		}
+		finish := c.finish
+		if p.stopped != "" && c.finishAt.to > 0 {
+			finish = p.stopped
+			edits = append(edits, edit{c.finishAt, quoted(finish)})
+		}
+		if c.index == 0 {
+			r.result.Finish = finish
+			r.keep(cleaned)
+		}
+		edits = append(edits, r.hideLogprobs(c)...)
+	}
+	return edits, nil
+}
+
+// hideLogprobs drops the tokens' own texts where a rule may hide some of them.
+func (r *run) hideLogprobs(c choice) []edit {
+	if !r.bundle.chain.deny || r.asked.score || c.logprobs.to == 0 {
+		return nil
+	}
+	return []edit{{c.logprobs, []byte("null")}}
+}
+
+// choice is what Refit reads and changes of one choice. A span that ends at 0 is missing.
+type choice struct {
+	index    int
+	content  span // of message.content, delta.content or text, where it is a string
+	finishAt span
+	finish   string // "" while null or missing
+	logprobs span   // where not null
+}
+
+// choicesOf reads the choices of an answer or of a stream's chunk.
+func choicesOf(body object) ([]choice, error) {
+	at, ok := body.find("choices")
+	if !ok || body.doc[at.from] != '[' {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer has no choices")
+	}
+	var choices []choice
+	for _, each := range elements(body.doc, at.from) {
+		if body.doc[each.from] != '{' {
+			return nil, lifecycle.Errorf(lifecycle.Unavailable, "a choice of the model server's answer is not an object")
+		}
+		o, err := objectAt(body.doc, each.from)
+		if err != nil {
+			return nil, lifecycle.Errorf(lifecycle.Unavailable, "a choice of the model server's answer: %s", err.Error())
+		}
+		var c choice
+		o.decode("index", &c.index)
+		o.decode("finish_reason", &c.finish)
+		c.finishAt, _ = o.find("finish_reason")
+		if at, ok := o.find("logprobs"); ok && !isNull(at.of(body.doc)) {
+			c.logprobs = at
+		}
+		holder, key := o, "text"
+		for _, name := range []string{"message", "delta"} {
+			if inner, ok := o.child(name); ok {
+				holder, key = inner, "content"
+			}
+		}
+		if at, ok := holder.find(key); ok && body.doc[at.from] == '"' {
+			c.content = at
+		}
+		choices = append(choices, c)
+	}
+	return choices, nil
+}
+
+// begin tells the client that an answer comes.
+func (r *run) begin(contentType string) {
+	header := http.Header{"Content-Type": {contentType}}
+	if r.asked.stream {
+		header.Set("Cache-Control", "no-cache")
+	}
+	r.result.Started, r.result.Status = true, http.StatusOK
+	r.sink.Start(http.StatusOK, header)
+}
+
+// errClient marks that the client, not the model server, went away.
+var errClient = errors.New("the client went away")
+
+func (r *run) send(b []byte) error {
+	if _, err := r.sink.Write(b); err != nil {
+		return lifecycle.Errorf(lifecycle.Unavailable, "%w: %w", errClient, err)
+	}
+	if err := r.sink.Flush(); err != nil {
+		return lifecycle.Errorf(lifecycle.Unavailable, "%w: %w", errClient, err)
+	}
+	return nil
+}
+
+// conclude names the outcome.
+func (r *run) conclude(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		if r.result.Outcome == "" {
+			r.result.Outcome = OutcomeOK
+		}
+	case ctx.Err() != nil && context.Cause(ctx) != context.DeadlineExceeded, errors.Is(err, errClient):
+		r.result.Outcome, r.result.Status = OutcomeCanceled, statusClientGone
+	default:
+		r.result.Outcome = OutcomeError
+		var upstream *UpstreamError
+		switch kind := lifecycle.KindOf(err); {
+		case errors.As(err, &upstream) && kind == lifecycle.Invalid:
+			r.result.Status = upstream.Status
+		case upstream != nil && upstream.Status == http.StatusTooManyRequests:
+			r.result.Status = http.StatusTooManyRequests
+		case errors.Is(err, io.ErrUnexpectedEOF), upstream != nil:
+			r.result.Status = http.StatusBadGateway
+		default:
+			r.result.Status = kind.HTTPStatus()
+		}
+	}
+}
+
+// statusClientGone is what logs and metrics call a request whose client did not wait (nginx's custom).
+const statusClientGone = 499

@@ -1,0 +1,238 @@
+package answer
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// done is the data of the event that ends a stream well.
+const done = "[DONE]"
+
+// flow is a stream on its way to the client.
+type flow struct {
+	*run
+	events  *events
+	choices map[int]*processor
+	ended   map[int]bool // choices whose finish reason was sent
+	seen    bool         // a chunk of the answer came
+}
+
+// stream passes on a stream event by event.
+func (r *run) stream(response *http.Response) error {
+	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || kind != "text/event-stream" {
+		return lifecycle.Errorf(lifecycle.Unavailable, "the model server was asked for a stream and answered %q", kind)
+	}
+	f := &flow{
+		run:     r,
+		events:  newEvents(response.Body, r.path.settings.MaxEvent),
+		choices: map[int]*processor{},
+		ended:   map[int]bool{},
+	}
+	for {
+		e, err := f.events.next()
+		if err != nil {
+			return f.brokeOff(err)
+		}
+		if !e.any {
+			if f.result.Started { // comments keep a connection alive; before the start nothing is sent
+				if err := f.send(e.raw); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if string(e.data) == done {
+			return f.finish(e)
+		}
+		if err := f.pass(e); err != nil {
+			return err
+		}
+	}
+}
+
+// brokeOff judges the end of a stream that brought no [DONE] with its empty line.
+func (f *flow) brokeOff(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) && string(f.events.leftOver.data) == done {
+		return f.finish(event{raw: []byte("data: " + done + "\n\n")})
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return lifecycle.Errorf(lifecycle.Unavailable, "the model server's stream broke off: %w", err)
+}
+
+// finish ends a stream that ended well. Text that rules still hold back was due with the finish reason;
+// where a server sent none, it comes now.
+func (f *flow) finish(e event) error {
+	if !f.seen {
+		return lifecycle.Errorf(lifecycle.Unavailable, "the model server's stream ended before it began")
+	}
+	for _, index := range sortedIndexes(f.choices) {
+		p := f.choices[index]
+		if rest := f.process(p, "", true); rest != "" && !f.ended[index] {
+			f.keepChoice(index, rest)
+			if err := f.send(f.chunk(object{}, index, rest, "stop")); err != nil {
+				return err
+			}
+		}
+		f.note(p)
+	}
+	return f.send(e.raw)
+}
+
+// pass sends one event on, cleaned.
+func (f *flow) pass(e event) error {
+	body, err := parseObject(e.data)
+	if err != nil {
+		return lifecycle.Errorf(lifecycle.Unavailable, "an event of the model server's stream: %s", err.Error())
+	}
+	if _, failed := body.find("error"); failed {
+		return f.failed(e)
+	}
+	var usage lifecycle.Usage
+	metered := body.decode("usage", &usage)
+	if metered {
+		f.result.Usage = usage
+	}
+	choices, err := choicesOf(body)
+	if err != nil {
+		return err
+	}
+	f.seen = true
+	if len(choices) == 0 && metered && !f.asked.usage {
+		return nil // Refit asked for it, the client did not
+	}
+	out, err := f.clean(e, body, choices)
+	if err != nil || len(out) == 0 {
+		return err
+	}
+	if !f.result.Started {
+		f.begin("text/event-stream")
+	}
+	return f.send(out)
+}
+
+// failed passes a failure inside a stream on: before the start as an error of its own, later as it came,
+// and the stream does not end well.
+func (f *flow) failed(e event) error {
+	if f.result.Started {
+		if err := f.send(e.raw); err != nil {
+			return err
+		}
+	}
+	return lifecycle.Errorf(lifecycle.Unavailable, "the model server reported a failure in its stream")
+}
+
+// clean runs the rules over one chunk and gives the events to send: none, the chunk itself byte by byte,
+// or the chunk with other text. A choice that a rule has stopped says so at once; what the model still
+// says in it is thrown away.
+func (f *flow) clean(e event, body object, choices []choice) ([]byte, error) {
+	var edits []edit
+	var before, after []byte
+	live := len(choices) == 0
+	for _, c := range choices {
+		p, ok := f.choices[c.index]
+		if !ok {
+			if len(f.choices) >= maxChoices {
+				return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's stream has more than %d choices", maxChoices)
+			}
+			p = f.start()
+			f.choices[c.index] = p
+		}
+		if p.stopped != "" {
+			if c.content.to > 0 {
+				edits = append(edits, edit{c.content, []byte(`""`)})
+			}
+			edits = append(edits, f.hideLogprobs(c)...)
+			continue
+		}
+		live = true
+		content := ""
+		if c.content.to > 0 {
+			content = text(c.content.of(body.doc))
+		}
+		if content != "" && f.result.Latency.FirstToken == 0 {
+			f.result.Latency.FirstToken = f.since(f.sent)
+		}
+		cleaned := f.process(p, content, c.finish != "")
+		f.keepChoice(c.index, cleaned)
+		switch {
+		case cleaned == content:
+		case c.content.to > 0:
+			edits = append(edits, edit{c.content, quoted(cleaned)})
+		default: // held back until now, and this chunk has no place for it
+			before = append(before, f.chunk(body, c.index, cleaned, "")...)
+		}
+		finish := c.finish
+		if p.stopped != "" {
+			finish = p.stopped
+			if c.finishAt.to > 0 {
+				edits = append(edits, edit{c.finishAt, quoted(finish)})
+			} else {
+				after = f.chunk(body, c.index, "", finish)
+			}
+		}
+		edits = append(edits, f.hideLogprobs(c)...)
+		if finish != "" {
+			f.ended[c.index] = true
+			f.note(p)
+			if c.index == 0 {
+				f.result.Finish = finish
+			}
+		}
+	}
+	if !live {
+		return nil, nil
+	}
+	if len(edits) == 0 {
+		return slices.Concat(before, e.raw, after), nil
+	}
+	return slices.Concat(before, e.with(apply(e.data, edits)), after), nil
+}
+
+// maxChoices bounds what is kept of a stream; servers stop far below.
+const maxChoices = 128
+
+func (f *flow) keepChoice(index int, s string) {
+	if index == 0 {
+		f.keep(s)
+	}
+}
+
+// chunk makes an event of Refit's own in the place of a choice, with the identity of like, where there is one.
+func (f *flow) chunk(like object, index int, content, finish string) []byte {
+	out := []byte("data: {")
+	for _, key := range []string{"id", "object", "created", "model"} {
+		if at, ok := like.find(key); ok {
+			out = append(append(append(append(out, quoted(key)...), ':'), at.of(like.doc)...), ',')
+		}
+	}
+	out = append(strconv.AppendInt(append(out, `"choices":[{"index":`...), int64(index), 10), ',')
+	if f.asked.endpoint == Chat {
+		out = append(append(append(out, `"delta":{"content":`...), quoted(content)...), '}')
+	} else {
+		out = append(append(out, `"text":`...), quoted(content)...)
+	}
+	out = append(out, `,"finish_reason":`...)
+	if finish == "" {
+		out = append(out, "null"...)
+	} else {
+		out = append(out, quoted(finish)...)
+	}
+	return append(out, "}]}\n\n"...)
+}
+
+func sortedIndexes(m map[int]*processor) []int {
+	indexes := make([]int, 0, len(m))
+	for i := range m {
+		indexes = append(indexes, i)
+	}
+	slices.Sort(indexes)
+	return indexes
+}

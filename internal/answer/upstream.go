@@ -1,0 +1,208 @@
+package answer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// maxErrorBody bounds what of a model server's refusal is kept.
+const maxErrorBody = 16 << 10
+
+// crossing are the only headers of a request that reach a model server.
+var crossing = []string{"Traceparent", "Tracestate", "X-Request-Id", "X-Refit-Conversation-Hash"}
+
+// UpstreamError is a model server's own refusal. Body is what it said, bounded; it may be shown to the
+// client where Status blames the request (400, 413, 422), and is never logged: servers quote prompts.
+type UpstreamError struct {
+	Status     int
+	Body       []byte
+	RetryAfter string // as the server said, for 429 and 503
+}
+
+func (e *UpstreamError) Error() string {
+	if e.Status == http.StatusNotFound {
+		return "the model server does not serve this release's model (404)"
+	}
+	return fmt.Sprintf("the model server answered %d %s", e.Status, http.StatusText(e.Status))
+}
+
+// refusal gives the typed error of an answer that is not 200: a fault of the request is Invalid,
+// everything else Unavailable.
+func refusal(response *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBody)) // what can be read of it is enough
+	upstream := &UpstreamError{Status: response.StatusCode, Body: body, RetryAfter: response.Header.Get("Retry-After")}
+	kind := lifecycle.Unavailable
+	switch response.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		kind = lifecycle.Invalid
+	}
+	return lifecycle.Errorf(kind, "%w", upstream)
+}
+
+// newClient keeps many connections to few servers. It follows no redirect, because the key must not
+// follow, and asks for no compression, because compressed streams arrive late.
+func newClient() *http.Client {
+	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:         dialer.DialContext,
+			MaxIdleConns:        1024,
+			MaxIdleConnsPerHost: 256,
+			IdleConnTimeout:     90 * time.Second,
+			TLSHandshakeTimeout: 5 * time.Second,
+			DisableCompression:  true,
+			ForceAttemptHTTP2:   true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+var (
+	errFirstByte = errors.New("the model server did not begin its answer in time")
+	errIdle      = errors.New("the model server fell silent in the middle of its answer")
+)
+
+// call sends a body and gives the answer, whose body must be closed. Only status 200 is an answer.
+func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(up.URL, "/")+path, bytes.NewReader(body))
+	if err != nil {
+		cancel(nil)
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "address of the model server: %w", err)
+	}
+	for _, name := range crossing {
+		if values := header.Values(name); len(values) > 0 {
+			request.Header[name] = values
+		}
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if up.APIKey != nil {
+		if key := up.APIKey(); key != "" {
+			request.Header.Set("Authorization", "Bearer "+key)
+		}
+	}
+	client := up.Client
+	if client == nil {
+		client = p.settings.Client
+	}
+	timer := time.AfterFunc(p.settings.FirstByte, func() { cancel(errFirstByte) })
+	response, err := client.Do(request)
+	if !timer.Stop() && err == nil {
+		response.Body.Close()
+		err = errFirstByte
+	}
+	if err != nil {
+		err = because(ctx, err)
+		cancel(nil)
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "ask the model server: %w", err)
+	}
+	response.Body = &watched{ctx: ctx, body: response.Body, idle: p.settings.Idle, cancel: cancel}
+	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
+		return nil, refusal(response)
+	}
+	return response, nil
+}
+
+// because prefers the reason of a time limit over "context canceled".
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errFirstByte) || errors.Is(cause, errIdle) {
+		return cause
+	}
+	return err
+}
+
+// watched is a body whose reads end when nothing comes for a while.
+type watched struct {
+	ctx    context.Context
+	body   io.ReadCloser
+	idle   time.Duration
+	cancel context.CancelCauseFunc
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	timer := time.AfterFunc(w.idle, func() { w.cancel(errIdle) })
+	n, err := w.body.Read(p)
+	timer.Stop()
+	if err != nil && err != io.EOF {
+		err = because(w.ctx, err)
+	}
+	return n, err
+}
+
+func (w *watched) Close() error {
+	w.cancel(nil)
+	return w.body.Close()
+}
+
+// Embedder asks a model server for embeddings. It fits retrieval's Embedder.
+type Embedder struct {
+	Path     *Path
+	Upstream func() (Upstream, error) // chooses a server at each call
+	Model    string                   // served name of the embedder
+}
+
+// Embed gives one vector a text, in the order of texts. A missing vector is an error.
+func (e Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	up, err := e.Upstream()
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "choose a server for embeddings")
+	}
+	body, err := requestWith(map[string]any{"model": e.Model, "input": texts})
+	if err != nil {
+		return nil, err
+	}
+	response, err := e.Path.call(ctx, up, "/v1/embeddings", body, nil)
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
+	}
+	defer response.Body.Close()
+	raw, err := readBounded(response.Body, e.Path.settings.MaxResponse)
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
+	}
+	var said struct {
+		Data []struct {
+			Index     int       `json:"index"`
+			Embedding []float32 `json:"embedding"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the answer to an embeddings request is not one: %w", err)
+	}
+	vectors := make([][]float32, len(texts))
+	for _, d := range said.Data {
+		if d.Index < 0 || d.Index >= len(texts) || vectors[d.Index] != nil || len(d.Embedding) == 0 {
+			return nil, lifecycle.Errorf(lifecycle.Unavailable, "the embeddings do not fit the %d texts asked for", len(texts))
+		}
+		vectors[d.Index] = d.Embedding
+	}
+	if len(said.Data) != len(texts) {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "%d embeddings for %d texts", len(said.Data), len(texts))
+	}
+	return vectors, nil
+}
+
+func readBounded(r io.Reader, limit int) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer broke off: %w", err)
+	}
+	if len(raw) > limit {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer is larger than %d bytes", limit)
+	}
+	return raw, nil
+}
