@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/refitml/refit/internal/answer"
+)
+
+// Sides of a rollout, as metrics spell them.
+const (
+	sideStable = "stable"
+	sideCanary = "canary"
+)
+
+// conversation is what is known of the conversation that a request belongs to.
+type conversation struct {
+	token    token
+	signed   bool // the token is the client's and its signature holds
+	turns    int  // of the assistant so far
+	endpoint string
+}
+
+// decision is who answers a request. It is final when it is made, but for the rescue by stable.
+type decision struct {
+	stable     *bundle
+	canary     *bundle // nil: stable answers
+	rollout    string
+	step       int
+	coin       bool
+	propensity float64
+	moved      bool
+	content    bool // the service captures prompts and answers
+}
+
+// admit decides who answers a request and takes the credit for it. It says false as long as the service has no
+// stable release that is ready. Requests for embeddings are stable's: vectors of two releases must not mix.
+func (l *lane) admit(ctx context.Context, c conversation) (decision, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stable == nil {
+		return decision{}, false
+	}
+	if c.endpoint == answer.Embeddings {
+		return decision{stable: l.stable, content: l.content()}, true
+	}
+	l.counts.requests++
+	elsewhere := false
+	if e := l.exposure; e != nil && c.turns > 0 && !c.signed && e.mustLookUp(c.token.hash) {
+		l.mu.Unlock()
+		elsewhere = l.lookUp(ctx, e.rollout, c.token.hash)
+		l.mu.Lock()
+		// The route may have changed meanwhile; what was found holds for that rollout only.
+		elsewhere = elsewhere && l.exposure != nil && l.exposure.rollout == e.rollout
+	}
+	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, content: l.content()}
+	if l.exposure == nil {
+		return d, true
+	}
+	l.lapse()
+	if c.signed {
+		elsewhere = c.token.tag == l.g.signer.tag(l.exposure.rollout)
+	}
+	verdict := l.exposure.admit(c.token.hash, c.turns == 0 && !c.signed, elsewhere)
+	d.coin, d.propensity, d.moved = verdict.coin, verdict.propensity, verdict.moved
+	if verdict.moved {
+		l.g.metrics.moved.WithLabelValues(l.name).Inc()
+	}
+	if verdict.canary {
+		d.canary = l.canary
+		l.counts.canary++
+		if verdict.first {
+			l.tellOthers(c.token.hash)
+		}
+	}
+	l.gauge()
+	return d, true
+}
+
+// content says whether the service captures prompts and answers. The lock is held.
+func (l *lane) content() bool { return l.service.Capture.Content == "full" }
+
+// lookUp asks the registry whether another gateway began the conversation on the canary. No answer in time is
+// no: the conversation goes to stable.
+func (l *lane) lookUp(ctx context.Context, rollout string, hash conversationHash) bool {
+	ctx, cancel := context.WithTimeout(ctx, l.g.config.Lookup)
+	defer cancel()
+	found, err := l.g.config.Store.CanaryConversation(ctx, l.name, rollout, hash.String())
+	if err != nil {
+		l.g.metrics.unlooked.WithLabelValues(l.name).Inc()
+		return false
+	}
+	return found
+}
+
+// tellOthers queues the conversation for the registry. A full queue drops it: other gateways then take the
+// conversation to stable, which is safe.
+func (l *lane) tellOthers(hash conversationHash) {
+	select {
+	case l.g.behind <- canaryConversation{service: l.name, rollout: l.exposure.rollout, conversation: hash.String()}:
+	default:
+		l.g.metrics.unwritten.WithLabelValues(l.name).Inc()
+	}
+}

@@ -1,0 +1,56 @@
+// Package gateway is the data plane: an OpenAI-compatible front for several services that splits traffic between
+// a stable release and a canary, meters it and hands what happened to capture. Only cmd runs it. It knows
+// nothing of Temporal, and PostgreSQL only through Store.
+//
+// # For clients
+//
+//	POST /v1/chat/completions, /v1/completions, /v1/embeddings   the OpenAI API; "model" names the service
+//	POST /v1/feedback     {service, interaction, kind, reason, correction, id}; sent twice it counts once
+//	GET  /v1/models       services that can answer
+//	GET  /healthz         the process lives
+//	GET  /readyz          200 when the services can answer, 503 else and while draining
+//	GET  /metrics         where the owner of the process gave a handler
+//
+// An answer carries x-refit-release (digest of the release that answered), x-refit-interaction (what feedback
+// refers to) and x-refit-conversation. Handing the last one back keeps a conversation together, also over several
+// gateways; it is signed, so nobody can choose a side with it. Without it a conversation is client and first user
+// text. Of these headers only the signed token is believed from a client, and none from a model server.
+// A body over the limit is 413; when every server is full and the queue too, 429 with Retry-After.
+//
+// # The route and its states
+//
+// One lane a service. The newest route that was seen decides; an older one is never applied. What takes traffic
+// away from a canary works at once. A release gets traffic only when it is ready: its release read, its index
+// open, a server known that has its weights. Until a new stable is ready the old one serves on, and its
+// generation is not reported as applied; a canary that is not ready leaves all traffic with stable. Every change is
+// one step under the lane's lock: after a generation is reported, no request is admitted by an older one.
+//
+// The last stable route, its release and its servers are kept on disk. So with PostgreSQL or Temporal away stable is
+// served without limit of time, also by a gateway that starts then. The canary is not: its share is a lease, and a
+// gateway that has not seen the lease's counter change for lifecycle.LeaseTime of its own monotonic clock
+// sets the share to 0. The first counter that a gateway sees counts as no change: it may be as old as it likes.
+//
+// # Exposure
+//
+// A request that counts (chat and completions; embeddings are always stable's) adds the share p to the rollout's
+// credit, and a canary request takes 1 at admission; see package rollout for the rule and its bound. A running
+// conversation (it has assistant turns) that this gateway does not know goes to the canary only if its token or, within
+// Config.Lookup, the registry says that it was there before. A conversation that cannot be continued is moved to
+// stable for good.
+//
+// Stable answers for a canary that fails before its first byte; the interaction stays the canary's, as an error.
+// The canary never answers for stable, and no retry goes to it. A stable request whose server cannot be reached
+// is tried at one other server.
+//
+// # Bounds
+//
+// A server gets no more requests at once than its capacity, over all releases that share it. Waiting is bounded in
+// number and time. Interactions are handed over without waiting. Memory is bounded by the lanes, the
+// conversations remembered in a rollout, and Config.MaxBody times the requests in flight.
+//
+// # Not promised
+//
+// Stickiness: the exposure bound is hard, so it gives way. Exactly one attempt: a server that breaks off before its
+// first byte may have worked. Agreement of two gateways about conversations without a token inside the time
+// that the registry needs: the second one may send the conversation to stable.
+package gateway

@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/refitml/refit/internal/answer"
+)
+
+// Handler gives the data plane's routes. Metrics are served by whoever owns the registry of metrics.
+func (g *Gateway) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/chat/completions", g.answering(answer.Chat))
+	mux.HandleFunc("POST /v1/completions", g.answering(answer.Completions))
+	mux.HandleFunc("POST /v1/embeddings", g.answering(answer.Embeddings))
+	mux.HandleFunc("POST /v1/feedback", g.feedback)
+	mux.HandleFunc("GET /v1/models", g.models)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", g.ready)
+	if g.config.MetricsHandler != nil {
+		mux.Handle("GET /metrics", g.config.MetricsHandler)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem{
+			status: http.StatusNotFound, kind: "invalid_request_error", code: "not_found",
+			message: "this gateway has no " + r.Method + " at this path",
+		}.write(w)
+	})
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // the client may be gone; there is nobody left to tell
+}
+
+// models lists the services that can answer now: to clients, a service is a model.
+func (g *Gateway) models(w http.ResponseWriter, _ *http.Request) {
+	type model struct {
+		ID      string `json:"id"`
+		Object  string `json:"object"`
+		Created int64  `json:"created"`
+		OwnedBy string `json:"owned_by"`
+	}
+	list := []model{}
+	for _, l := range g.allLanes() {
+		if _, ok := l.ready(); ok {
+			list = append(list, model{ID: l.name, Object: "model", Created: g.started.Unix(), OwnedBy: "refit"})
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
+}
+
+// ready is for load balancers: 200 when at least one service can answer and none of those that this gateway
+// was told to serve is missing, 503 else and while the gateway drains.
+func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
+	type state struct {
+		Service string `json:"service"`
+		Ready   bool   `json:"ready"`
+		Stable  string `json:"stable,omitempty"`
+	}
+	g.mu.RLock()
+	draining := g.draining
+	g.mu.RUnlock()
+	states := []state{}
+	some, all := false, true
+	for _, l := range g.allLanes() {
+		stable, ok := l.ready()
+		states = append(states, state{Service: l.name, Ready: ok, Stable: stable.Short()})
+		some, all = some || ok, all && ok
+	}
+	told := len(g.config.Services) > 0
+	status := http.StatusServiceUnavailable
+	if !draining && some && (all || !told) {
+		status = http.StatusOK
+	}
+	writeJSON(w, status, map[string]any{"services": states, "draining": draining})
+}

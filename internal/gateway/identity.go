@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// Headers that the gateway owns. From clients only the conversation's token is read, and believed only when
+// its signature holds; from model servers none is.
+const (
+	headerConversation = "X-Refit-Conversation"
+	headerRelease      = "X-Refit-Release"
+	headerInteraction  = "X-Refit-Interaction"
+	headerHash         = "X-Refit-Conversation-Hash"
+	headerRequest      = "X-Request-Id"
+	ownPrefix          = "X-Refit-"
+)
+
+const (
+	hashSize = 16 // bytes of a conversation's hash
+	tagSize  = 8  // bytes that name a rollout within a token
+	macSize  = 16 // bytes of a token's signature
+)
+
+// tokenVersion is the first byte of a token's form.
+const tokenVersion = 1
+
+// conversationHash tells conversations apart without holding a word of them.
+type conversationHash [hashSize]byte
+
+// String gives 32 hexadecimal digits, as the hash stands in the registry, in captures and upstream.
+func (h conversationHash) String() string { return hex.EncodeToString(h[:]) }
+
+// sum64 folds the hash for those who want a number; the hash is keyed, so any eight bytes of it are uniform.
+func (h conversationHash) sum64() uint64 { return binary.BigEndian.Uint64(h[:8]) }
+
+// token is what a client hands back to go on with its conversation. It is signed, so a client can neither
+// make one up nor choose its side; it says nothing that a reader could use.
+type token struct {
+	hash conversationHash
+	tag  [tagSize]byte // of the rollout on whose canary the conversation is; zero: on stable
+}
+
+// signer makes and reads everything keyed: one key for all gateways of an installation.
+type signer struct{ key []byte }
+
+func (s signer) mac(parts ...string) []byte {
+	mac := hmac.New(sha256.New, s.key)
+	var length [4]byte
+	for _, part := range parts { // lengths keep ("ab", "c") and ("a", "bc") apart
+		binary.BigEndian.PutUint32(length[:], uint32(len(part)))
+		mac.Write(length[:])
+		mac.Write([]byte(part))
+	}
+	return mac.Sum(nil)
+}
+
+// tag names a rollout within a token.
+func (s signer) tag(rollout string) (tag [tagSize]byte) {
+	copy(tag[:], s.mac("rollout", rollout))
+	return tag
+}
+
+func (s signer) seal(service string, t token) string {
+	raw := make([]byte, 0, 1+hashSize+tagSize+macSize)
+	raw = append(raw, tokenVersion)
+	raw = append(raw, t.hash[:]...)
+	raw = append(raw, t.tag[:]...)
+	raw = append(raw, s.mac("token", service, string(raw))[:macSize]...)
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// open reads a token of the service; anything else, forged or of another service, is no token.
+func (s signer) open(service, text string) (token, bool) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(raw) != 1+hashSize+tagSize+macSize || raw[0] != tokenVersion {
+		return token{}, false
+	}
+	body, mac := raw[:1+hashSize+tagSize], raw[1+hashSize+tagSize:]
+	if !hmac.Equal(mac, s.mac("token", service, string(body))[:macSize]) {
+		return token{}, false
+	}
+	var t token
+	copy(t.hash[:], body[1:])
+	copy(t.tag[:], body[1+hashSize:])
+	return t, true
+}
+
+// client names who asks, as a keyed hash: the credential where there is one, else the address. trusted is a
+// header that a proxy in front of the gateway sets; empty trusts none.
+func (s signer) client(r *http.Request, trusted string) string {
+	name := r.RemoteAddr
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		name = host
+	}
+	if trusted != "" {
+		if value := strings.TrimSpace(r.Header.Get(trusted)); value != "" {
+			name = value
+		}
+	}
+	if credential := r.Header.Get("Authorization"); credential != "" {
+		name = "credential\x00" + credential
+	}
+	return hex.EncodeToString(s.mac("client", name)[:hashSize])
+}
+
+// identify says which conversation a request belongs to: that of its token, else client and first user text.
+// Two conversations of one client that begin with the same words are one conversation to the gateway as long as
+// the client hands no token back.
+func (s signer) identify(service, client, firstUser string, header http.Header) (token, bool) {
+	if t, ok := s.open(service, header.Get(headerConversation)); ok {
+		return t, true
+	}
+	var t token
+	copy(t.hash[:], s.mac("conversation", service, client, firstUser))
+	return t, false
+}
+
+// requestID gives what goes upstream as x-request-id: the client's own where it is short and plain, else the
+// interaction's. The prefix "refit-" is the house's own, so no client can pass for a warm-up.
+func requestID(header http.Header, interaction string) string {
+	id := header.Get(headerRequest)
+	if id == "" || len(id) > 128 || strings.HasPrefix(strings.ToLower(id), "refit-") {
+		return interaction
+	}
+	for _, c := range []byte(id) {
+		if c <= ' ' || c > '~' {
+			return interaction
+		}
+	}
+	return id
+}

@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// problem is a failure in the OpenAI API's shape. Its message never holds a word of prompt or answer.
+type problem struct {
+	status  int
+	kind    string // "type" in JSON
+	code    string
+	message string
+	retry   int // seconds; 0 for none
+}
+
+func (p problem) write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if p.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.retry))
+	}
+	w.WriteHeader(p.status)
+	_ = json.NewEncoder(w).Encode(map[string]any{ // the client may be gone; there is nobody left to tell
+		"error": map[string]any{"message": p.message, "type": p.kind, "param": nil, "code": p.code},
+	})
+}
+
+func badRequest(message string) problem {
+	return problem{status: http.StatusBadRequest, kind: "invalid_request_error", code: "invalid_request", message: message}
+}
+
+func tooLarge() problem {
+	return problem{
+		status: http.StatusRequestEntityTooLarge, kind: "invalid_request_error", code: "request_too_large",
+		message: "the request is longer than this gateway takes",
+	}
+}
+
+func noService(name string) problem {
+	if len(name) > 63 {
+		name = name[:63]
+	}
+	return problem{
+		status: http.StatusNotFound, kind: "invalid_request_error", code: "model_not_found",
+		message: "there is no service " + strconv.Quote(name) + "; give the service's name as model, see /v1/models",
+	}
+}
+
+func notReady(service string) problem {
+	return problem{
+		status: http.StatusServiceUnavailable, kind: "server_error", code: "not_ready", retry: 2,
+		message: "service " + strconv.Quote(service) + " has no stable release that is ready",
+	}
+}
+
+func busy() problem {
+	return problem{
+		status: http.StatusTooManyRequests, kind: "rate_limit_error", code: "overloaded", retry: 1,
+		message: "every model server is busy; try again",
+	}
+}
+
+// failed says what became of a request that no model server answered.
+func failed(err error) problem {
+	switch kind := lifecycle.KindOf(err); kind {
+	case lifecycle.Invalid:
+		return badRequest(err.Error())
+	case lifecycle.Unavailable:
+		return problem{
+			status: http.StatusServiceUnavailable, kind: "server_error", code: "upstream_unavailable", retry: 1,
+			message: "the model server did not answer",
+		}
+	default:
+		return problem{
+			status: http.StatusBadGateway, kind: "server_error", code: "upstream_error",
+			message: "the model server's answer could not be used",
+		}
+	}
+}

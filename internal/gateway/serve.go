@@ -1,0 +1,229 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/refitml/refit/internal/answer"
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// request is one request on its way through the gateway.
+type request struct {
+	g        *Gateway
+	lane     *lane
+	endpoint string
+	body     []byte
+	header   http.Header // that answer may pass on
+	token    token
+	decided  decision
+	sink     *sink
+	tried    string // address of a stable server that could not be reached
+	record   lifecycle.Interaction
+}
+
+// answering serves one endpoint of the API.
+func (g *Gateway) answering(endpoint string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		started := g.config.Now()
+		body, p := readBody(w, r, g.config.MaxBody)
+		if p != nil {
+			p.write(w)
+			return
+		}
+		asked, p := understand(endpoint, body)
+		if p != nil {
+			p.write(w)
+			return
+		}
+		l := g.lane(asked.service)
+		if l == nil {
+			noService(asked.service).write(w)
+			return
+		}
+		client := g.signer.client(r, g.config.ClientHeader)
+		t, signed := g.signer.identify(l.name, client, asked.firstUser, r.Header)
+		decided, ok := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.turns, endpoint: endpoint})
+		if !ok {
+			g.metrics.shed.WithLabelValues(l.name, "not_ready").Inc()
+			notReady(l.name).write(w)
+			return
+		}
+		g.metrics.inFlight.WithLabelValues(l.name).Inc()
+		defer g.metrics.inFlight.WithLabelValues(l.name).Dec()
+		interaction := "int-" + strings.ToLower(rand.Text())
+		q := &request{
+			g: g, lane: l, endpoint: endpoint, body: body, token: t, decided: decided,
+			sink: &sink{w: w},
+			record: lifecycle.Interaction{
+				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.turns, Client: client,
+				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
+				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: started.UTC(),
+			},
+			header: http.Header{
+				headerRequest: {requestID(r.Header, interaction)},
+				headerHash:    {t.hash.String()},
+			},
+		}
+		for _, name := range []string{"Traceparent", "Tracestate"} {
+			if value := r.Header.Get(name); value != "" {
+				q.header.Set(name, value)
+			}
+		}
+		q.run(r.Context(), w, started)
+	}
+}
+
+// run answers: by the canary where that was decided, and by stable where it was not or where the canary failed
+// before the first byte. Never the other way round.
+func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.Time) {
+	result, err := answer.Result{}, error(nil)
+	served, side := q.decided.stable, sideStable
+	if q.decided.canary != nil {
+		served, side = q.decided.canary, sideCanary
+		q.record.Release = served.id()
+		result, err = q.try(ctx, served)
+		if q.rescuable(ctx, result, err) {
+			q.record.Rescued = true
+			q.g.metrics.rescued.WithLabelValues(q.lane.name).Inc()
+			q.lane.log.WarnContext(ctx, "the canary failed; stable answers", "interaction", q.record.ID, "release", served.id().Short(), "error", err)
+			q.finish(served, side, result, answer.OutcomeError)
+			served, side = q.decided.stable, sideStable
+			result, err = q.tryStable(ctx)
+		}
+	} else {
+		q.record.Release = served.id()
+		result, err = q.tryStable(ctx)
+	}
+	result.Latency.Total = q.g.config.Now().Sub(started).Seconds() // with the time spent in the queue
+	if err != nil && !q.sink.started && result.Outcome != answer.OutcomeCanceled {
+		q.refuse(w, served, &result, err)
+	}
+	q.finish(served, side, result, result.Outcome)
+	q.capture(result)
+	if err != nil && q.sink.started {
+		// What was sent is not a whole answer. Only a broken connection says so in every client.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// try asks one server of the release.
+func (q *request) try(ctx context.Context, b *bundle, not ...string) (answer.Result, error) {
+	p, err := q.g.balancer.acquire(ctx, b.servers(), not...)
+	if err != nil {
+		outcome := answer.OutcomeError
+		if ctx.Err() != nil {
+			outcome = answer.OutcomeCanceled
+		}
+		return answer.Result{Outcome: outcome}, err
+	}
+	unreachable := false
+	defer func() { p.done(unreachable) }()
+	q.sink.own = http.Header{
+		headerRelease:      {string(b.id())},
+		headerInteraction:  {q.record.ID},
+		headerConversation: {q.g.signer.seal(q.lane.name, q.handOut())},
+	}
+	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
+		Endpoint: q.endpoint, Body: q.body, Header: q.header,
+	}, q.sink)
+	var refused *answer.UpstreamError
+	unreachable = err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused)
+	if unreachable {
+		q.tried = p.URL
+	}
+	return result, err
+}
+
+// tryStable asks stable, and another of its servers when the first could not be reached.
+func (q *request) tryStable(ctx context.Context) (answer.Result, error) {
+	q.tried = ""
+	result, err := q.try(ctx, q.decided.stable)
+	if err == nil || q.sink.started || q.tried == "" || ctx.Err() != nil {
+		return result, err
+	}
+	again, againErr := q.try(ctx, q.decided.stable, q.tried)
+	if errors.Is(againErr, errNone) {
+		return result, err // there is no other server; the first one's failure says more
+	}
+	return again, againErr
+}
+
+// rescuable says whether stable may still answer: nothing was sent, the client is there, and the fault is not
+// the request's own.
+func (q *request) rescuable(ctx context.Context, result answer.Result, err error) bool {
+	return err != nil && !q.sink.started && !result.Started && ctx.Err() == nil && !lifecycle.Is(err, lifecycle.Invalid)
+}
+
+// handOut is the token for the conversation's next request.
+func (q *request) handOut() token {
+	t := token{hash: q.token.hash}
+	if q.decided.canary != nil {
+		t.tag = q.g.signer.tag(q.decided.rollout)
+	}
+	return t
+}
+
+// upstreamMessage reads what a model server said in the API's own shape; "" where it did not.
+func upstreamMessage(body []byte) string {
+	var said struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &said) != nil {
+		return ""
+	}
+	return said.Error.Message
+}
+
+// refuse answers where no model server did.
+func (q *request) refuse(w http.ResponseWriter, served *bundle, result *answer.Result, err error) {
+	w.Header().Set(headerInteraction, q.record.ID)
+	w.Header().Set(headerRelease, string(served.id()))
+	var upstream *answer.UpstreamError
+	blamed := errors.As(err, &upstream) && lifecycle.Is(err, lifecycle.Invalid)
+	p := failed(err)
+	switch {
+	case errors.Is(err, errFull) || errors.As(err, &upstream) && upstream.Status == http.StatusTooManyRequests:
+		q.g.metrics.shed.WithLabelValues(q.lane.name, "busy").Inc()
+		p = busy()
+	case blamed:
+		p = badRequest("the model server refused the request")
+		p.status = upstream.Status
+		if message := upstreamMessage(upstream.Body); message != "" {
+			p.message = message
+		}
+	}
+	result.Status = p.status
+	p.write(w)
+}
+
+// finish counts how one side's part of the request ended.
+func (q *request) finish(served *bundle, side string, result answer.Result, outcome string) {
+	m := q.g.metrics
+	m.requests.WithLabelValues(q.lane.name, q.endpoint, served.id().Short(), side, outcome).Inc()
+	if outcome == answer.OutcomeOK || outcome == answer.OutcomeRefused {
+		m.observe(q.lane.name, served.id(), side, result.Latency)
+	}
+}
+
+// capture hands on what happened. A rescued request stays the canary's, as an error: that is what its
+// judge must see. Content crosses only where the service says so.
+func (q *request) capture(result answer.Result) {
+	i := q.record
+	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
+	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
+	if i.Rescued {
+		i.Outcome = answer.OutcomeError
+	}
+	if q.decided.content {
+		i.Input, i.Output = result.Input, result.Output
+	}
+	q.g.config.Capture.Interaction(i)
+}
