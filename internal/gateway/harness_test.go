@@ -394,6 +394,12 @@ func (w *world) ask(path, body, token string) reply {
 	return w.do(func(*http.Request) {}, path, body, token)
 }
 
+func (w *world) get(path string) reply {
+	out := httptest.NewRecorder()
+	w.handler.ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
+	return reply{out}
+}
+
 func (w *world) do(edit func(*http.Request), path, body, token string) reply {
 	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader([]byte(body)))
 	if token != "" {
