@@ -34,7 +34,8 @@
 //
 // # What is not promised
 //
-// Waiting tries get slots in no order. Resources are not enforced, and logs not cut. A process that leaves the
+// Inputs are hard links to the files that were given (copies on another file system): a job that writes to one in
+// place damages the original, which who loads it next has to notice by its digest. Waiting tries get slots in no order. Resources are not enforced, and logs not cut. A process that leaves the
 // session by setsid is not followed. A service manager that kills a whole control group kills shims, too: run the
 // worker with KillMode=process, or its shims in a scope. The root folder must lie on a local Linux file system.
 // "I cannot reach the engine" (Unavailable) is never reported as a job's end.

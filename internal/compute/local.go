@@ -118,7 +118,11 @@ func (l *Local) Submit(ctx context.Context, run Run) (Handle, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := l.prepare(dir, run); err != nil {
-			return Handle{}, lifecycle.Errorf(lifecycle.Unavailable, "prepare try %d of %s: %w", run.Try, run.Spec.Name, err)
+			kind := lifecycle.Unavailable
+			if lifecycle.Is(err, lifecycle.Invalid) || errors.Is(err, fs.ErrNotExist) {
+				kind = lifecycle.Invalid
+			}
+			return Handle{}, lifecycle.Errorf(kind, "prepare try %d of %s: %w", run.Try, run.Spec.Name, err)
 		}
 	case err != nil:
 		return Handle{}, lifecycle.Errorf(lifecycle.Unavailable, "submit %s: %w", run.Spec.Name, err)
@@ -196,14 +200,7 @@ func (l *Local) prepare(dir tryDir, run Run) error {
 		}
 	}
 	for name, from := range run.Inputs {
-		info, err := os.Stat(from)
-		if err != nil {
-			return fmt.Errorf("input %s: %w", name, err)
-		}
-		if !info.IsDir() {
-			return fmt.Errorf("input %s: %s is no folder", name, from)
-		}
-		if err := os.Symlink(from, filepath.Join(dir.inputs(), name)); err != nil {
+		if err := layInput(from, filepath.Join(dir.inputs(), name)); err != nil {
 			return fmt.Errorf("input %s: %w", name, err)
 		}
 	}

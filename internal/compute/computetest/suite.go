@@ -96,8 +96,11 @@ func submit(t *testing.T, e compute.Engine, run compute.Run) compute.Handle {
 func contract(t *testing.T, e compute.Engine) {
 	data := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(data, "a.txt"), []byte("input"), 0o644))
+	require.NoError(t, os.Mkdir(filepath.Join(data, "sub"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(data, "sub", "b.txt"), nil, 0o644))
 	run := Shell("contract", `set -e
-test -d "$REFIT_CHECKPOINTS" && test -d "$TMPDIR" && test -z "$REFIT_TEST_SECRET"
+test -d "$REFIT_CHECKPOINTS" && test -d "$TMPDIR" && test -z "$REFIT_TEST_STACK"
+test "$(find "$REFIT_INPUTS/data" -type f | wc -l)" = 2
 mkdir "$REFIT_OUTPUTS/model"
 cp "$REFIT_SPEC" "$REFIT_OUTPUTS/model/spec.json"
 cp "$REFIT_INPUTS/data/a.txt" "$REFIT_OUTPUTS/model/a.txt"`)
@@ -284,7 +287,11 @@ func remove(t *testing.T, e compute.Engine) {
 }
 
 func faults(t *testing.T, e compute.Engine) {
-	_, err := e.Submit(t.Context(), compute.Run{Inputs: map[string]string{"../up": "relative"}})
+	run := Shell("no input", "exit 0")
+	run.Inputs = map[string]string{"data": filepath.Join(t.TempDir(), "absent")}
+	_, err := e.Submit(t.Context(), run)
+	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
+	_, err = e.Submit(t.Context(), compute.Run{Inputs: map[string]string{"../up": "relative"}})
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
 	for _, field := range []string{"key", "try", "command", "../up", "absolute"} {
 		require.ErrorContains(t, err, field)
