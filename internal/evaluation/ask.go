@@ -1,0 +1,226 @@
+package evaluation
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// Completer is a release that answers, through the code that users meet.
+type Completer interface {
+	// Score gives the natural logarithm of each token's probability after the first, and the byte of text
+	// where that token begins.
+	Score(ctx context.Context, text string) (logprobs []float64, offsets []int, err error)
+	// Complete goes on from a text by at most max tokens.
+	Complete(ctx context.Context, prompt string, max int) (string, error)
+}
+
+// Searcher finds the k documents nearest to a query and gives their IDs, best first.
+type Searcher interface {
+	SearchDocuments(ctx context.Context, query string, k int) ([]string, error)
+}
+
+// Answer is what came of one case.
+type Answer struct {
+	Case       string  `json:"case"`
+	Capability string  `json:"capability"`
+	Score      float64 `json:"score"`          // larger is better
+	Said       string  `json:"said,omitempty"` // word said or chosen, bounded
+	Bits       float64 `json:"bits,omitempty"` // of a scored text
+	Bytes      int     `json:"bytes,omitempty"`
+	Rank       int     `json:"rank,omitempty"` // of the right document from 1; 0 where it is not among the first ten
+}
+
+const (
+	wordTokens  = 8  // tokens that a word is given
+	searchDepth = 10 // documents asked for
+	maxSaid     = 200
+)
+
+// Ask puts one case. An error means that there is no answer; a wrong answer is none. Searcher may be nil
+// where the suite has no retrieval case.
+func Ask(ctx context.Context, kind string, c Case, model Completer, search Searcher) (Answer, error) {
+	a := Answer{Case: c.ID, Capability: c.Capability}
+	var err error
+	switch kind {
+	case BitsPerByte:
+		a.Bits, a.Bytes, err = bits(ctx, c.Text, model)
+		a.Score = -a.Bits / float64(max(1, a.Bytes))
+	case NextToken:
+		var said string
+		said, err = model.Complete(ctx, c.Text, wordTokens)
+		a.Said = firstWord(said)
+		a.Score = truth(a.Said == c.Want)
+	case Cloze:
+		a.Said, err = likeliest(ctx, c, model)
+		a.Score = truth(a.Said == c.Want)
+	case Retrieval:
+		if search == nil {
+			return a, lifecycle.Errorf(lifecycle.Invalid, "case %s asks an index and the release has none", c.ID)
+		}
+		var found []string
+		found, err = search.SearchDocuments(ctx, c.Text, searchDepth)
+		a.Rank = slices.Index(found, c.Want) + 1
+		if a.Rank > searchDepth {
+			a.Rank = 0
+		}
+		a.Score = truth(a.Rank > 0 && a.Rank <= recallDepth)
+	default:
+		return a, lifecycle.Errorf(lifecycle.Invalid, "case %s: unknown kind %q", c.ID, kind)
+	}
+	if err == nil && !finite(a.Score) {
+		err = lifecycle.Errorf(lifecycle.Unavailable, "the score is no number")
+	}
+	return a, lifecycle.Wrap(err, "case %s", c.ID)
+}
+
+func truth(right bool) float64 {
+	if right {
+		return 1
+	}
+	return 0
+}
+
+func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+
+// bits scores a text. A line break stands before it, because a first token has no probability; where a
+// server scores from later on (it cut the text to its context), that is an error and no better score.
+func bits(ctx context.Context, text string, model Completer) (float64, int, error) {
+	text = "\n" + text
+	logprobs, offsets, err := model.Score(ctx, text)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := checkScores(text, logprobs, offsets); err != nil {
+		return 0, 0, err
+	}
+	if first := offsets[0]; first > maxFirst {
+		return 0, 0, lifecycle.Errorf(lifecycle.Invalid, "the server scored from byte %d only: the text does not fit its context", first)
+	}
+	var sum float64
+	for _, l := range logprobs {
+		sum -= l / math.Ln2
+	}
+	return sum, len(text) - offsets[0], nil
+}
+
+// maxFirst is how many bytes a first token may have before it counts as a cut text.
+const maxFirst = 32
+
+func checkScores(text string, logprobs []float64, offsets []int) error {
+	if len(logprobs) == 0 || len(logprobs) != len(offsets) {
+		return lifecycle.Errorf(lifecycle.Unavailable, "%d log probabilities and %d offsets", len(logprobs), len(offsets))
+	}
+	for i, l := range logprobs {
+		if !finite(l) || l > 1e-6 || offsets[i] < 0 || offsets[i] > len(text) || i > 0 && offsets[i] < offsets[i-1] {
+			return lifecycle.Errorf(lifecycle.Unavailable, "token %d has no proper log probability or offset", i)
+		}
+	}
+	return nil
+}
+
+// likeliest chooses among a cloze's words by the probability of the word after the text.
+func likeliest(ctx context.Context, c Case, model Completer) (string, error) {
+	best, said := math.Inf(-1), ""
+	for _, word := range c.Choices {
+		text := c.Text + " " + word
+		logprobs, offsets, err := model.Score(ctx, text)
+		if err != nil {
+			return "", err
+		}
+		if err := checkScores(text, logprobs, offsets); err != nil {
+			return "", err
+		}
+		sum, tokens := 0.0, 0
+		for i, l := range logprobs {
+			end := len(text)
+			if i+1 < len(offsets) {
+				end = offsets[i+1]
+			}
+			if end > len(c.Text) {
+				sum, tokens = sum+l, tokens+1
+			}
+		}
+		if tokens == 0 {
+			return "", lifecycle.Errorf(lifecycle.Unavailable, "no token of the word was scored")
+		}
+		if sum > best {
+			best, said = sum, word
+		}
+	}
+	return said, nil
+}
+
+// firstWord gives the first run of letters at the beginning of what was said.
+func firstWord(said string) string {
+	fields := strings.Fields(said)
+	if len(fields) == 0 {
+		return ""
+	}
+	word := strings.TrimFunc(fields[0], func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	if len(word) > maxSaid {
+		word = strings.ToValidUTF8(word[:maxSaid], "")
+	}
+	return word
+}
+
+// Answers is what one release said to one suite.
+type Answers struct {
+	Suite   lifecycle.Digest `json:"suite"`   // artifact
+	Release lifecycle.Digest `json:"release"` // that answered
+	List    []Answer         `json:"-"`
+}
+
+// WriteTo writes a first line that names suite and release, and one line an answer.
+func (a Answers) Write(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	if err := writeLine(out, a); err != nil {
+		return fmt.Errorf("write answers: %w", err)
+	}
+	for _, each := range a.List {
+		if err := writeLine(out, each); err != nil {
+			return fmt.Errorf("write answers: %w", err)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write answers: %w", err)
+	}
+	return nil
+}
+
+// ReadAnswers reads what Write wrote.
+func ReadAnswers(r io.Reader) (Answers, error) {
+	in := bufio.NewReader(r)
+	head, err := in.ReadSlice('\n')
+	if err != nil {
+		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", errors.Join(err))
+	}
+	var a Answers
+	if err := strictly(head, &a); err != nil {
+		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
+	}
+	a.List, err = readLines[Answer](in, "answers")
+	return a, err
+}
+
+var _ json.Marshaler = (*number)(nil)
+
+// number is a float that JSON can always hold: what is none becomes null.
+type number float64
+
+// MarshalJSON writes null for what is no number.
+func (n number) MarshalJSON() ([]byte, error) {
+	if !finite(float64(n)) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
