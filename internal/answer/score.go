@@ -18,9 +18,10 @@ type Client struct {
 	Seed     int64 // of sampled answers; the same seed gives the same answer where the server honours it
 }
 
-// Complete goes on from a text by at most max tokens and gives what users would read, without the prompt.
+// Complete goes on from a text by at most max tokens and gives what users would read, without the prompt. It
+// asks for the likeliest tokens; where the release lets nobody choose, its own temperature holds.
 func (c Client) Complete(ctx context.Context, prompt string, max int) (string, error) {
-	doc, err := c.ask(ctx, map[string]any{"model": c.model(), "prompt": prompt, "max_tokens": max, "seed": c.Seed})
+	doc, err := c.ask(ctx, map[string]any{"model": c.model(), "prompt": prompt, "max_tokens": max, "temperature": 0, "seed": c.Seed})
 	if err != nil {
 		return "", lifecycle.Wrap(err, "complete a text")
 	}

@@ -48,9 +48,9 @@ const (
 	minCommon   = 2  // times that a wrong choice stands in the corpus at least
 )
 
-// Build makes a suite. Of more cases than a capability asks for, a seeded hash of their IDs chooses, so that
-// neither the order of the documents nor other documents change which are drawn. A capability for which no
-// case could be made is Invalid.
+// Build makes a suite. Of more cases than a capability asks for, a seeded hash of their IDs chooses, one of each
+// group before a second of any; the order of the documents changes nothing. A capability for which no case
+// could be made, or a case ID that comes twice, is Invalid.
 func Build(seed uint64, window Window, plans ...Plan) (Suite, error) {
 	if window.Bytes == 0 {
 		window.Bytes = 200
@@ -133,13 +133,20 @@ func (p Plan) queries(name string, seed uint64) ([]Case, error) {
 	return choose(drawn, seed, p.Capability.Items), nil
 }
 
-// choose takes n cases by the hash of their IDs and sorts what it took by ID. 0 takes all.
+// choose takes n cases and sorts what it took by ID; 0 takes all. The seeded hash of IDs decides, and one
+// case of each group comes before a second of any: more groups prove more than more cases.
 func choose(cases []Case, seed uint64, n int) []Case {
 	byHash := func(a, b Case) int {
 		return cmp.Or(cmp.Compare(hash(seed, a.ID), hash(seed, b.ID)), strings.Compare(a.ID, b.ID))
 	}
 	slices.SortFunc(cases, byHash)
 	if n > 0 && len(cases) > n {
+		turn, seen := make(map[string]int, len(cases)), map[string]int{}
+		for _, c := range cases {
+			turn[c.ID] = seen[c.Group]
+			seen[c.Group]++
+		}
+		slices.SortStableFunc(cases, func(a, b Case) int { return turn[a.ID] - turn[b.ID] })
 		cases = cases[:n]
 	}
 	slices.SortFunc(cases, func(a, b Case) int { return strings.Compare(a.ID, b.ID) })

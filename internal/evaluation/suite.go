@@ -17,7 +17,7 @@ import (
 // Kinds of capabilities.
 const (
 	BitsPerByte = "bits-per-byte" // how well a text is foreseen
-	NextToken   = "next-token"    // the next word, said greedily
+	NextToken   = "next-token"    // the next word, said by the likeliest tokens
 	Cloze       = "cloze"         // the true word among four, by likelihood
 	Retrieval   = "retrieval"     // the document that answers a query
 )

@@ -92,6 +92,11 @@ func TestCasesAskWhatTheirKindSays(t *testing.T) {
 	s, err := Build(7, Window{Bytes: 120}, plans(120, func(i int) int { return i })...)
 	require.NoError(t, err)
 	require.Len(t, s.Cases, 200)
+	groups := map[string]bool{}
+	for _, c := range s.Cases[:50] {
+		groups[c.Group] = true
+	}
+	require.Len(t, groups, 50, "of 60 sources each gives one case before any gives a second")
 	for _, c := range s.Cases {
 		require.LessOrEqual(t, len(c.Text), 120)
 		require.NotEmpty(t, c.Group)

@@ -1,0 +1,52 @@
+package evaluation
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// failing answers a number of questions, then fails.
+type failing struct {
+	table
+	left *atomic.Int64
+}
+
+func (f failing) Complete(ctx context.Context, prompt string, max int) (string, error) {
+	if f.left.Add(-1) < 0 {
+		return "", lifecycle.Errorf(lifecycle.Unavailable, "gone: %w", io.ErrUnexpectedEOF)
+	}
+	return f.table.Complete(ctx, prompt, max)
+}
+
+func TestASuiteIsAnsweredWhereItWasLeftOff(t *testing.T) {
+	t.Parallel()
+	s, err := Build(1, Window{}, plans(60, func(i int) int { return i })[1])
+	require.NoError(t, err)
+	model := failing{table: table{said: " the"}, left: &atomic.Int64{}}
+	model.left.Store(20)
+	have := map[string]Answer{}
+	answers, err := AskAll(t.Context(), s, model, nil, Asking{Answered: func(a Answer) { have[a.Case] = a }})
+	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "%v", err)
+	require.Len(t, answers, 20)
+	require.Len(t, have, 20)
+
+	model.left.Store(30)
+	answers, err = AskAll(t.Context(), s, model, nil, Asking{Have: have, Parallel: 7})
+	require.NoError(t, err, "20 of 50 are there already")
+	require.Len(t, answers, 50)
+	for i, a := range answers {
+		require.Equal(t, s.Cases[i].ID, a.Case)
+	}
+	require.Zero(t, model.left.Load())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = AskAll(ctx, s, model, nil, Asking{})
+	require.ErrorIs(t, err, context.Canceled)
+}
