@@ -3,6 +3,7 @@ package answer
 import (
 	"context"
 	"net/http"
+	"slices"
 	"text/template"
 	"time"
 
@@ -137,6 +138,10 @@ func NewBundle(release lifecycle.Release, index Searcher) (*Bundle, error) {
 			return nil, lifecycle.Errorf(lifecycle.Invalid, "context template of release %s: %w", b.ID.Short(), err)
 		}
 		b.context = t
+		// A template that asks for what passages do not have fails here and not at the first user.
+		if _, err := b.render([]Passage{{ID: "id", Document: "document", Title: "title", Text: "text", Score: 1}}); err != nil {
+			return nil, err
+		}
 	}
 	chain, err := newChain(release.PostProcess)
 	if err != nil {
@@ -145,6 +150,28 @@ func NewBundle(release lifecycle.Release, index Searcher) (*Bundle, error) {
 	b.chain = chain
 	return b, nil
 }
+
+// SearchDocuments finds the k documents nearest to a query, best first, each by its best passage: how the gate
+// asks for what users would be shown. A release without an index is NotFound.
+func (b *Bundle) SearchDocuments(ctx context.Context, query string, k int) ([]string, error) {
+	if b.index == nil {
+		return nil, lifecycle.Errorf(lifecycle.NotFound, "release %s has no index", b.ID.Short())
+	}
+	passages, err := b.index.Search(ctx, query, k*passagesPerDocument)
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "search the index of release %s", b.ID.Short())
+	}
+	var documents []string
+	for _, p := range passages {
+		if len(documents) < k && !slices.Contains(documents, p.Document) {
+			documents = append(documents, p.Document)
+		}
+	}
+	return documents, nil
+}
+
+// passagesPerDocument is how many passages are looked at to find one document: long ones have several.
+const passagesPerDocument = 4
 
 // Do answers one request: what the model server said goes to sink, what came of it into the result. See
 // the package's description for what an error before and after Sink.Start means.

@@ -199,6 +199,31 @@ func TestPassagesStandBeforeTheLastUserMessage(t *testing.T) {
 	require.Equal(t, "what is new", result.Input)
 }
 
+func TestReleasesThatCannotAnswerAreRefused(t *testing.T) {
+	t.Parallel()
+	for what, change := range map[string]func(*lifecycle.Release){
+		"retrieval without an index": func(r *lifecycle.Release) { r.Parameters.TopK = 1 },
+		"a template that is none":    func(r *lifecycle.Release) { r.Prompt.Context = "{{" },
+		"a template of other things": func(r *lifecycle.Release) { r.Prompt.Context = "{{range .Passages}}{{.Author}}{{end}}" },
+		"a pattern that is none":     func(r *lifecycle.Release) { r.PostProcess = []lifecycle.Rule{{Kind: "deny-pattern", Value: "("}} },
+		"an unknown rule":            func(r *lifecycle.Release) { r.PostProcess = []lifecycle.Rule{{Kind: "shout"}} },
+		"an unknown action":          func(r *lifecycle.Release) { r.PostProcess = []lifecycle.Rule{{Kind: "trim", Action: "panic"}} },
+	} {
+		_, err := NewBundle(release(change), nil)
+		require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%s: %v", what, err)
+	}
+}
+
+func TestDocumentsAreFoundByTheirBestPassage(t *testing.T) {
+	t.Parallel()
+	index := shelf{{Document: "a"}, {Document: "a"}, {Document: "b"}, {Document: "a"}, {Document: "c"}}
+	found, err := ready(t, nil, index).SearchDocuments(t.Context(), "q", 2)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b"}, found)
+	_, err = ready(t, nil, nil).SearchDocuments(t.Context(), "q", 2)
+	require.True(t, lifecycle.Is(err, lifecycle.NotFound), "%v", err)
+}
+
 func TestAWholeAnswerPassesByteByByte(t *testing.T) {
 	t.Parallel()
 	m := newModelServer(t, saying(plain))

@@ -261,12 +261,21 @@ func (b *Bundle) messages(a asked, passages []Passage) ([]edit, error) {
 	if b.context == nil || len(passages) == 0 || a.lastUser < 0 {
 		return edits, nil
 	}
-	var rendered strings.Builder
-	if err := b.context.Execute(&rendered, struct{ Passages []Passage }{passages}); err != nil {
-		return nil, lifecycle.Errorf(lifecycle.Internal, "fill the context template of release %s: %w", b.ID.Short(), err)
+	rendered, err := b.render(passages)
+	if err != nil {
+		return nil, err
 	}
-	insert(a.lastUser, rendered.String())
+	insert(a.lastUser, rendered)
 	return edits, nil
+}
+
+// render fills the context template.
+func (b *Bundle) render(passages []Passage) (string, error) {
+	var out strings.Builder
+	if err := b.context.Execute(&out, struct{ Passages []Passage }{passages}); err != nil {
+		return "", lifecycle.Errorf(lifecycle.Invalid, "fill the context template of release %s: %w", b.ID.Short(), err)
+	}
+	return out.String(), nil
 }
 
 // requestWith is a small body that Refit itself sends; v is always something that can be encoded.
