@@ -3,8 +3,6 @@ package evaluation
 import (
 	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -180,7 +178,7 @@ type Answers struct {
 	List    []Answer         `json:"-"`
 }
 
-// WriteTo writes a first line that names suite and release, and one line an answer.
+// Write writes a first line that names suite and release, and one line an answer.
 func (a Answers) Write(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	if err := writeLine(out, a); err != nil {
@@ -202,7 +200,7 @@ func ReadAnswers(r io.Reader) (Answers, error) {
 	in := bufio.NewReader(r)
 	head, err := in.ReadSlice('\n')
 	if err != nil {
-		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", errors.Join(err))
+		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
 	}
 	var a Answers
 	if err := strictly(head, &a); err != nil {
@@ -210,17 +208,4 @@ func ReadAnswers(r io.Reader) (Answers, error) {
 	}
 	a.List, err = readLines[Answer](in, "answers")
 	return a, err
-}
-
-var _ json.Marshaler = (*number)(nil)
-
-// number is a float that JSON can always hold: what is none becomes null.
-type number float64
-
-// MarshalJSON writes null for what is no number.
-func (n number) MarshalJSON() ([]byte, error) {
-	if !finite(float64(n)) {
-		return []byte("null"), nil
-	}
-	return json.Marshal(float64(n))
 }

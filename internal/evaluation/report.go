@@ -141,3 +141,14 @@ func known(n number) string {
 func cell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;", "`", "'").Replace(s)
 }
+
+// number is a float that JSON can always hold: what is none becomes null.
+type number float64
+
+// MarshalJSON writes null for what is no number.
+func (n number) MarshalJSON() ([]byte, error) {
+	if !finite(float64(n)) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
