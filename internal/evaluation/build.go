@@ -101,6 +101,9 @@ func (p Plan) cases(c *Capability, seed uint64, window Window) ([]Case, error) {
 				}
 			}
 		}
+		if c.Kind == BitsPerByte {
+			text = d.Text // as it stands: line breaks are text too
+		}
 		if made, ok := textCase(c.Kind, text, hash(seed, c.Name, d.ID), window); ok {
 			made.ID = c.Name + "/" + d.ID
 			made.Capability, made.Group = c.Name, cmp.Or(d.Source, d.ID)
