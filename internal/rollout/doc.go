@@ -1,0 +1,75 @@
+// Package rollout decides who meets a canary and what follows from it: the exposure rule, its audit, the share test
+// and the sequential judge. It is a room of thought: no network, store or clock in it; data comes in as values.
+// Gateways use [Splitter] and [Lease], the store does the arithmetic of [Pool], activities call [Judge] and [Audit].
+//
+// # The exposure rule
+//
+// A conversation's side is decided at its first request and changes only towards stable. A gateway has a credit for
+// the rollout, in units of one canary request:
+//
+//	start, restart, step down, lapse   credit is 0
+//	a user request                     credit grows by the share p, to B (Config.Cap) at most
+//	a canary request                   takes 1 at admission, whatever becomes of it
+//
+// A conversation is in one of these states:
+//
+//	unknown   and new:       tosses if the credit is at least H (Config.Threshold), else stable without a propensity
+//	unknown   and running:   stable, unless a signed token or the registry says that it was on the canary
+//	on canary                goes on there while the credit is at least 1, else it is moved
+//	moved, stable            stable for good
+//
+// The toss compares a keyed hash with a band. The band's odds are Band times the odds of p: width p/(p+(1-p)/Band), for
+// small p nearly Band·p, never above 1, its ratio to p falling to 1 as p grows. The width at the toss is the
+// conversation's propensity. Whether it may toss depends on earlier requests only, so given the past a conversation
+// that tossed was on the canary with exactly its propensity: that is all that the tests below need.
+//
+// Credit is an integer (1/10,000 of a request), so the bound is exact: at a gateway, over share changes, lapses and
+// restarts, canary requests are at most Σp over every prefix of its requests and at most Σp + B over every window.
+// Retries, fail-over and requests for other things than an answer are not user requests and are not shown to Admit.
+//
+// With the defaults (Band 3, B 20, H 12), conversations with Pareto lengths and 5% allowed, 99.9% of the share is
+// reached and 0.1% of canary conversations are moved; the plain rule (1, 10, 1) reaches 78% and moves 4.7%
+// (TestFivePercentIsFivePercent). The first canary conversation comes after H/p requests, 240 at 5%.
+//
+// Memory is bounded: Config.Remember conversations at least, twice as many at most, the longest silent forgotten first.
+// A forgotten conversation is unknown.
+//
+// # Several gateways
+//
+// Each with credit of its own, the prefix bound holds in sum, and every window in sum is at most Σp + B for each
+// gateway. With a [Pool] there is one credit: gateways report what they earned and draw whole units when [Splitter.Needs]
+// says so; pool and drawn units together are capped at B. In sum every prefix is at most Σp, and every window at most
+// Σp + B + what was earned before the window and reported within it. Report early (twenty gateways that report every
+// second request reach 99.9% and move 1.3% at 5%; every fifth: 99.5% and 3.6%).
+// Units of a dead gateway are lost. A gateway that got no answer for lifecycle.LeaseTime calls Reset, and the store may
+// then Lose its units. Without an answer nothing is granted and nobody tosses.
+//
+// # The lease
+//
+// A share holds while the controller's counter changes; see [Lease]. When it lapses the gateway sets the share to 0, so
+// running canary conversations are moved at their next request; when it is held again the credit starts at 0.
+//
+// # The share test and the judge
+//
+// Units are conversations that tossed, in order of first requests, one observation each: [Overexposure] is an e-process
+// on the side of too much. [Judge] asks of each metric, among its events in order of arrival: who served them? With p
+// the propensity and t the tolerated risk ratio the canary served an event with probability p·t/(1-p+p·t) at most, if
+// it is no worse than tolerated; what both sides suffer says nothing. Decisions:
+//
+//	roll back, invalid   more was served than allowed (bound, or share test at 1%)
+//	roll back            any metric, advisory too, proves harm: 5% in all, split by weight, over the whole rollout
+//	hold                 a required metric is not collected; too few conversations; a required metric proves nothing yet
+//	promote              every required metric proves to be under the step's margin, or its canary rate under the floor,
+//	                     at 5% each (not split: all must), on the step's own conversations
+//
+// A step whose time is over is still held, with the reason, or rolled back where the policy says so.
+//
+// # Not promised
+//
+// A client that drops its token after its conversation was forgotten here may start on the canary again as a new one;
+// the bound holds all the same. A moved conversation that was forgotten here and shows an old token goes on on the
+// canary. The bound counts requests, not tokens. The judge's level rests on propensities being what they say, on
+// conversations not choosing their side, and on order of arrival being the order in which labels became known; a rate
+// under a floor counts only labels that have come. Less than allowed is never a fault here. No power is promised
+// against risk ratios far from the ladder of package stats, nor for metrics with hardly any events: they hold.
+package rollout

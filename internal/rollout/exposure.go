@@ -1,0 +1,209 @@
+package rollout
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// unit is the credit that one canary request takes, in basis points of a request: credit is an integer, so the
+// bound holds exactly and not up to rounding.
+const unit = int64(lifecycle.Whole)
+
+// Hash names a conversation: a keyed hash that a client can neither choose nor guess.
+type Hash [16]byte
+
+// Side is who answers.
+type Side bool
+
+const (
+	Stable Side = false
+	Canary Side = true
+)
+
+// Config sets up a Splitter. The zero value works where it says so.
+type Config struct {
+	Key       []byte  // of this rollout, at least 16 bytes, the same at all its gateways; needed
+	Band      float64 // width of the coin's band at small shares, in shares; 1 or more; default 3
+	Cap       float64 // credit at most, in requests (B); 1 to 1,000,000; default 20
+	Threshold float64 // credit from which new conversations toss (H); 1 to Cap; default 12
+	Remember  int     // conversations remembered at least; twice as many at most; default 131,072
+	Pooled    bool    // credit comes from Deposit instead of from requests seen here
+}
+
+// Request is what the rule must know of a request.
+type Request struct {
+	Conversation Hash
+	Running      bool // it has turns already; a running conversation never tosses
+	OnCanary     bool // a signed token or the registry says that it was on the canary
+}
+
+// Choice is the rule's answer for one request. It is final: credit was taken for it.
+type Choice struct {
+	Side       Side
+	First      bool    // the first request of the conversation that this gateway remembers
+	Coin       bool    // the conversation tossed, now or before; only these are compared
+	Propensity float64 // chance of the canary that the toss had, in (0, 1); 0 without Coin
+	Moved      bool    // this request moved the conversation from canary to stable, for good
+}
+
+// Splitter is the exposure rule for one rollout at one gateway. It holds no clock, takes constant time for a
+// request, and is safe for use by several goroutines; their order at its lock is the order of requests.
+type Splitter struct {
+	mu        sync.Mutex
+	key       []byte
+	band      float64
+	cap       int64 // units of 1/10,000 request, like all credit here
+	threshold int64
+	pooled    bool
+	share     lifecycle.BasisPoints
+	credit    int64
+	purse     purse // pooled only
+	known     memory
+}
+
+// NewSplitter gives a splitter with share 0 and no credit, as after every restart.
+func NewSplitter(c Config) (*Splitter, error) {
+	setDefault(&c.Band, 3)
+	setDefault(&c.Cap, 20)
+	setDefault(&c.Threshold, 12)
+	setDefault(&c.Remember, 1<<17)
+	switch {
+	case len(c.Key) < 16:
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "the band's key has %d bytes; give 16 or more", len(c.Key))
+	case !(c.Band >= 1 && c.Band <= 100):
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "exposure.band: %v; give 1 to 100", c.Band)
+	case !(c.Cap >= 1 && c.Cap <= 1e6):
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "exposure.cap: %v; give 1 to 1000000", c.Cap)
+	case !(c.Threshold >= 1 && c.Threshold <= c.Cap):
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "exposure.threshold: %v; give 1 to the cap of %v", c.Threshold, c.Cap)
+	case c.Remember < 1:
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%d conversations to remember; give 1 or more", c.Remember)
+	}
+	return &Splitter{
+		key: append([]byte(nil), c.Key...), band: c.Band, pooled: c.Pooled,
+		// Rounding down keeps the cap; rounding the threshold is harmless.
+		cap: int64(c.Cap * float64(unit)), threshold: int64(c.Threshold * float64(unit)),
+		known: memory{limit: c.Remember},
+	}, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// SetShare sets the share in force, 0 to 9,999 basis points; more is refused and sets it to 0, because nobody
+// knows what was meant. A smaller share than before takes all credit away.
+func (s *Splitter) SetShare(share lifecycle.BasisPoints) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if share < 0 || share >= lifecycle.Whole {
+		s.share = 0
+		s.dropCredit()
+		return lifecycle.Errorf(lifecycle.Invalid, "share of %d basis points; give 0 to 9999", share)
+	}
+	if share < s.share {
+		s.dropCredit()
+	}
+	s.share = share
+	return nil
+}
+
+// Reset takes all credit away, as after a lapse of the lease. Share and memory stay.
+func (s *Splitter) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropCredit()
+}
+
+// dropCredit also drops what was earned and not reported yet, and any answer that is under way.
+func (s *Splitter) dropCredit() {
+	s.credit, s.purse.earned, s.purse.outside = 0, s.purse.sent, 0
+	s.purse.serial++
+}
+
+// Share gives the share in force.
+func (s *Splitter) Share() lifecycle.BasisPoints {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.share
+}
+
+// Credit gives the credit that is left here, in requests.
+func (s *Splitter) Credit() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(s.credit) / float64(unit)
+}
+
+// MustLookUp says whether a running conversation may have been begun on the canary elsewhere: it is not remembered
+// here and its hash lies in the band. Only then is it worth to ask the registry.
+func (s *Splitter) MustLookUp(h Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.known.get(h)
+	return !known && s.inBand(h)
+}
+
+// Admit decides one user request and takes its credit.
+func (s *Splitter) Admit(r Request) Choice {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pooled {
+		s.purse.earned += int64(s.share)
+	} else {
+		s.credit = min(s.cap, s.credit+int64(s.share))
+	}
+	begun, known := s.known.get(r.Conversation)
+	if !known {
+		begun = s.begin(r)
+	}
+	c := Choice{Side: begun.side, First: !known, Coin: begun.propensity > 0, Propensity: begun.propensity}
+	if c.Side == Canary {
+		if s.share > 0 && s.credit >= unit {
+			s.credit -= unit
+		} else {
+			c.Side, c.Moved, begun.side = Stable, true, Stable
+		}
+	}
+	s.known.put(r.Conversation, begun)
+	return c
+}
+
+// begin decides the side of a conversation that is not remembered here.
+func (s *Splitter) begin(r Request) begun {
+	switch {
+	case r.OnCanary:
+		return begun{side: Canary}
+	case r.Running || !s.tosses():
+		return begun{}
+	default:
+		return begun{side: Side(s.inBand(r.Conversation)), propensity: s.width()}
+	}
+}
+
+// tosses says whether a new conversation tosses now.
+func (s *Splitter) tosses() bool { return s.share > 0 && s.credit+s.purse.outside >= s.threshold }
+
+// width is the band's width: the share's odds times Band, as a probability. For small shares that is nearly Band
+// times the share, it never passes 1, and its ratio to the share falls to 1 as the share grows.
+func (s *Splitter) width() float64 {
+	p := s.share.Fraction()
+	return p / (p + (1-p)/s.band)
+}
+
+// inBand compares 53 bits of the keyed hash with the width. Bands are nested: who lies in a narrow one lies in
+// every wider one of the same rollout.
+func (s *Splitter) inBand(h Hash) bool {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write(h[:])
+	var sum [sha256.Size]byte
+	at := float64(binary.BigEndian.Uint64(mac.Sum(sum[:0]))>>11) / (1 << 53)
+	return at < s.width()
+}
