@@ -150,12 +150,14 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
-func places(n int, capacity int) []lifecycle.Endpoint {
+func places(n int, capacity int) *bundle {
 	var list []lifecycle.Endpoint
 	for i := range n {
 		list = append(list, lifecycle.Endpoint{URL: fmt.Sprint("http://", i), Capacity: capacity, Ready: true})
 	}
-	return list
+	b := &bundle{}
+	b.setServers(list)
+	return b
 }
 
 func TestBalancerGoesRound(t *testing.T) {
@@ -241,7 +243,7 @@ func TestBalancerLeavesUnreachableServersAlone(t *testing.T) {
 	}
 	require.True(t, seen[bad])
 
-	_, err = b.acquire(t.Context(), nil)
+	_, err = b.acquire(t.Context(), &bundle{})
 	require.ErrorIs(t, err, errNone)
 	_, err = b.acquire(t.Context(), places(1, 1), "http://0")
 	require.ErrorIs(t, err, errNone, "a server that was tried is not tried again")

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/refitml/refit/internal/answer"
+	"github.com/refitml/refit/internal/rollout"
 )
 
 // Sides of a rollout, as metrics spell them.
@@ -32,20 +33,38 @@ type decision struct {
 	content    bool // the service captures prompts and answers
 }
 
-// admit decides who answers a request and takes the credit for it. It says false as long as the service has no
-// stable release that is ready. Requests for embeddings are stable's: vectors of two releases must not mix.
-func (l *lane) admit(ctx context.Context, c conversation) (decision, bool) {
+// enter waits for a place on stable. A request comes in only with one, whoever will answer it: so what is
+// turned away earns no credit for the canary, a rescue is likely to find a server, and the decision is made by
+// the route of the moment after the wait.
+func (l *lane) enter(ctx context.Context) (*place, *problem) {
+	l.mu.Lock()
+	stable := l.stable
+	l.mu.Unlock()
+	if stable == nil {
+		l.g.metrics.shed.WithLabelValues(l.name, "not_ready").Inc()
+		p := notReady(l.name)
+		return nil, &p
+	}
+	place, err := l.g.balancer.acquire(ctx, stable)
+	if err != nil {
+		l.g.metrics.shed.WithLabelValues(l.name, "busy").Inc()
+		p := busy()
+		return nil, &p
+	}
+	return place, nil
+}
+
+// admit decides who answers a request and takes the credit for it. The lane has a stable release: its request came
+// in by enter. Requests for embeddings are stable's: vectors of two releases must not mix.
+func (l *lane) admit(ctx context.Context, c conversation) decision {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stable == nil {
-		return decision{}, false
-	}
 	if c.endpoint == answer.Embeddings {
-		return decision{stable: l.stable, content: l.content()}, true
+		return decision{stable: l.stable, content: l.content()}
 	}
 	l.counts.requests++
 	elsewhere := false
-	if e := l.exposure; e != nil && c.turns > 0 && !c.signed && e.mustLookUp(c.token.hash) {
+	if e := l.exposure; e != nil && c.turns > 0 && !c.signed && e.splitter.MustLookUp(rollout.Hash(c.token.hash)) {
 		l.mu.Unlock()
 		elsewhere = l.lookUp(ctx, e.rollout, c.token.hash)
 		l.mu.Lock()
@@ -54,26 +73,28 @@ func (l *lane) admit(ctx context.Context, c conversation) (decision, bool) {
 	}
 	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, content: l.content()}
 	if l.exposure == nil {
-		return d, true
+		return d
 	}
-	l.lapse()
+	l.allow() // the lease may have run out since the last look
 	if c.signed {
 		elsewhere = c.token.tag == l.g.signer.tag(l.exposure.rollout)
 	}
-	verdict := l.exposure.admit(c.token.hash, c.turns == 0 && !c.signed, elsewhere)
-	d.coin, d.propensity, d.moved = verdict.coin, verdict.propensity, verdict.moved
-	if verdict.moved {
+	choice := l.exposure.splitter.Admit(rollout.Request{
+		Conversation: rollout.Hash(c.token.hash), Running: c.turns > 0 || c.signed, OnCanary: elsewhere,
+	})
+	d.coin, d.propensity, d.moved = choice.Coin, choice.Propensity, choice.Moved
+	if choice.Moved {
 		l.g.metrics.moved.WithLabelValues(l.name).Inc()
 	}
-	if verdict.canary {
+	if choice.Side == rollout.Canary {
 		d.canary = l.canary
 		l.counts.canary++
-		if verdict.first {
+		if choice.First {
 			l.tellOthers(c.token.hash)
 		}
 	}
 	l.gauge()
-	return d, true
+	return d
 }
 
 // content says whether the service captures prompts and answers. The lock is held.
@@ -81,10 +102,10 @@ func (l *lane) content() bool { return l.service.Capture.Content == "full" }
 
 // lookUp asks the registry whether another gateway began the conversation on the canary. No answer in time is
 // no: the conversation goes to stable.
-func (l *lane) lookUp(ctx context.Context, rollout string, hash conversationHash) bool {
+func (l *lane) lookUp(ctx context.Context, rolloutID string, hash conversationHash) bool {
 	ctx, cancel := context.WithTimeout(ctx, l.g.config.Lookup)
 	defer cancel()
-	found, err := l.g.config.Store.CanaryConversation(ctx, l.name, rollout, hash.String())
+	found, err := l.g.config.Store.CanaryConversation(ctx, l.name, rolloutID, hash.String())
 	if err != nil {
 		l.g.metrics.unlooked.WithLabelValues(l.name).Inc()
 		return false

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/refitml/refit/internal/answer"
 )
@@ -17,8 +18,15 @@ type ask struct {
 	firstUser string // text that begins the conversation
 }
 
-// readBody reads a request's body within the limit.
+// bodyTime is how long a client may take to send its body.
+const bodyTime = 30 * time.Second
+
+// readBody reads a request's body within the limits of size and time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil { // some writers have none
+		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // an answer may take as long as it likes
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var large *http.MaxBytesError
 	switch {

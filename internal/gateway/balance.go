@@ -43,30 +43,39 @@ type waiter struct {
 // place is a place on a model server, until done is called.
 type place struct {
 	lifecycle.Endpoint
-	b    *balancer
-	once sync.Once
+	bundle *bundle // that it was taken for
+	b      *balancer
+	once   sync.Once
 }
 
 func newBalancer(wait time.Duration, queue int, pause time.Duration, now func() time.Time) *balancer {
 	return &balancer{wait: wait, queue: queue, pause: pause, now: now, servers: map[string]*modelServer{}}
 }
 
-// acquire takes a place on one of the endpoints; not leaves out servers by URL that were tried already.
-func (b *balancer) acquire(ctx context.Context, endpoints []lifecycle.Endpoint, not ...string) (*place, error) {
+// acquire takes a place on one of the release's servers; not leaves out servers by URL that were tried already.
+func (b *balancer) acquire(ctx context.Context, release *bundle, not ...string) (*place, error) {
+	e, err := b.take(ctx, release.servers(), not...)
+	if err != nil {
+		return nil, err
+	}
+	return &place{Endpoint: e, bundle: release, b: b}, nil
+}
+
+func (b *balancer) take(ctx context.Context, endpoints []lifecycle.Endpoint, not ...string) (lifecycle.Endpoint, error) {
 	endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e lifecycle.Endpoint) bool {
 		return !e.Ready || slices.Contains(not, e.URL)
 	})
 	if len(endpoints) == 0 {
-		return nil, errNone
+		return lifecycle.Endpoint{}, errNone
 	}
 	b.mu.Lock()
 	if e, ok := b.pick(endpoints); ok {
 		b.mu.Unlock()
-		return &place{Endpoint: e, b: b}, nil
+		return e, nil
 	}
 	if len(b.waiters) >= b.queue {
 		b.mu.Unlock()
-		return nil, errFull
+		return lifecycle.Endpoint{}, errFull
 	}
 	w := &waiter{endpoints: endpoints, got: make(chan lifecycle.Endpoint, 1)}
 	b.waiters = append(b.waiters, w)
@@ -77,7 +86,7 @@ func (b *balancer) acquire(ctx context.Context, endpoints []lifecycle.Endpoint, 
 	err := errFull
 	select {
 	case e := <-w.got:
-		return &place{Endpoint: e, b: b}, nil
+		return e, nil
 	case <-timer.C:
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -86,10 +95,10 @@ func (b *balancer) acquire(ctx context.Context, endpoints []lifecycle.Endpoint, 
 	defer b.mu.Unlock()
 	select {
 	case e := <-w.got: // handed over in the same moment
-		return &place{Endpoint: e, b: b}, nil
+		return e, nil
 	default:
 		b.waiters = slices.DeleteFunc(b.waiters, func(other *waiter) bool { return other == w })
-		return nil, err
+		return lifecycle.Endpoint{}, err
 	}
 }
 

@@ -39,9 +39,6 @@ type Report struct {
 	Generation int64     // applied: it decides every request from now on
 	Requests   int64     // that counted for the exposure
 	Canary     int64     // of them admitted to the canary
-	Rollout    string    // that RolloutRequests and RolloutCanary belong to
-	Rolling    int64     // requests since the rollout began here
-	RollingOn  int64     // of them admitted to the canary
 	Started    time.Time // of the process
 }
 

@@ -50,7 +50,10 @@
 //
 // # Not promised
 //
-// Stickiness: the exposure bound is hard, so it gives way. Exactly one attempt: a server that breaks off before its
-// first byte may have worked. Agreement of two gateways about conversations without a token inside the time
+// One pool of credit over several gateways: each has credit of its own, so with n of them a window is bounded by
+// Σp + n·B and the share is reached more slowly.
+//
+// Stickiness: the exposure bound is hard, so it gives way. Exactly one attempt: a server that breaks off before
+// its first byte may have worked. Agreement of two gateways about conversations without a token inside the time
 // that the registry needs: the second one may send the conversation to stable.
 package gateway

@@ -2,47 +2,22 @@ package gateway
 
 import (
 	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/rollout"
 )
-
-// verdict is the exposure rule's answer for one request.
-type verdict struct {
-	canary     bool
-	first      bool // of the conversation here
-	coin       bool
-	propensity float64
-	moved      bool
-}
 
 // exposure is one rollout at this gateway.
 type exposure struct {
 	rollout  string
-	split    *splitter
-	share    lifecycle.BasisPoints // in force
-	requests int64
-	admitted int64
+	splitter *rollout.Splitter
 }
 
-func newExposure(r lifecycle.Route, policy lifecycle.Exposure) *exposure {
-	return &exposure{rollout: r.Rollout, split: newSplitter(r.BandKey, policy)}
-}
-
-func (e *exposure) allow(share lifecycle.BasisPoints) {
-	e.share = share
-	e.split.setShare(share)
-}
-
-func (e *exposure) credit() float64 { return e.split.credit }
-
-func (e *exposure) mustLookUp(h conversationHash) bool {
-	_, known := e.split.known[h]
-	return !known && e.split.inBand(h)
-}
-
-func (e *exposure) admit(h conversationHash, fresh, elsewhere bool) verdict {
-	e.requests++
-	v := e.split.admit(h, fresh, elsewhere)
-	if v.canary {
-		e.admitted++
+// newExposure begins a rollout without credit.
+func newExposure(r lifecycle.Route, policy lifecycle.Exposure) (*exposure, error) {
+	splitter, err := rollout.NewSplitter(rollout.Config{
+		Key: r.BandKey, Band: policy.Band, Cap: policy.Cap, Threshold: policy.Threshold,
+	})
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "begin rollout %s", r.Rollout)
 	}
-	return v
+	return &exposure{rollout: r.Rollout, splitter: splitter}, nil
 }

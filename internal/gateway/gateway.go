@@ -116,7 +116,7 @@ func (g *Gateway) addLane(ctx context.Context, group *errgroup.Group, name strin
 	}
 	l := newLane(g, name)
 	g.lanes[name] = l
-	group.Go(func() error { return l.run(ctx) })
+	group.Go(func() error { l.run(ctx); return nil })
 }
 
 // discover adds every service that is applied, as they come.

@@ -183,7 +183,7 @@ type upstream struct {
 	answer func(w http.ResponseWriter, r *http.Request, model string) bool // false: the usual answer
 }
 
-func newUpstream(t *testing.T) *upstream {
+func newUpstream(t testing.TB) *upstream {
 	t.Helper()
 	u := &upstream{}
 	u.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -244,7 +244,7 @@ func (c *clock) move(d time.Duration) {
 
 // world is a gateway with everything around it.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	store    *store
 	upstream *upstream
 	captured *captured
@@ -258,7 +258,7 @@ type world struct {
 }
 
 // newWorld starts a gateway for the service docs with a stable release.
-func newWorld(t *testing.T, edit func(*Config)) *world {
+func newWorld(t testing.TB, edit func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, store: newStore(), upstream: newUpstream(t), captured: &captured{}, clock: &clock{now: time.Now()}}
 	w.stable = w.release("stable", nil)
@@ -350,7 +350,7 @@ func (w *world) rollout(share lifecycle.BasisPoints) {
 	require.Equal(w.t, share, w.inForce())
 }
 
-// awaitLease waits until a gateway that was just started saw the registry's route.
+// awaitLease waits until a gateway that was just started saw the registry's route, which alone names a canary.
 func (w *world) awaitLease() {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {
@@ -360,7 +360,7 @@ func (w *world) awaitLease() {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.lease.known
+		return l.exposure != nil
 	}, 10*time.Second, time.Millisecond)
 }
 
@@ -380,7 +380,7 @@ func (w *world) inForce() lifecycle.BasisPoints {
 	if l.exposure == nil {
 		return 0
 	}
-	return l.exposure.share
+	return l.exposure.splitter.Share()
 }
 
 type reply struct {

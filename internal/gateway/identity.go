@@ -37,9 +37,6 @@ type conversationHash [hashSize]byte
 // String gives 32 hexadecimal digits, as the hash stands in the registry, in captures and upstream.
 func (h conversationHash) String() string { return hex.EncodeToString(h[:]) }
 
-// sum64 folds the hash for those who want a number; the hash is keyed, so any eight bytes of it are uniform.
-func (h conversationHash) sum64() uint64 { return binary.BigEndian.Uint64(h[:8]) }
-
 // token is what a client hands back to go on with its conversation. It is signed, so a client can neither
 // make one up nor choose its side; it says nothing that a reader could use.
 type token struct {

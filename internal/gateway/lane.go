@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/rollout"
 )
 
 // lane is one service in this gateway: its newest route, the bundles that are ready and the exposure of the
@@ -18,7 +19,7 @@ type lane struct {
 	log  *slog.Logger
 	wake chan struct{} // holds one: there is something to prepare
 
-	complaints map[string]string // what was logged last, by cause; of keepReady alone
+	keeping sync.Mutex // held while the last stable route is written to disk; taken before mu
 
 	mu       sync.Mutex
 	service  lifecycle.Service
@@ -27,27 +28,44 @@ type lane struct {
 	stable   *bundle // that serves now; the old one until the route's is ready
 	canary   *bundle // nil: none, or not ready
 	exposure *exposure
-	lease    lease
+	lease    rollout.Lease
+	held     bool // whether the lease was held when somebody looked last
 	applied  struct{ epoch, generation int64 }
 	counts   struct{ requests, canary int64 }
 	kept     lifecycle.Digest // sum of what stands on disk
+
+	preparing  map[lifecycle.Digest]bool
+	complaints map[string]string // what was logged last, by what it is about
 }
 
 func newLane(g *Gateway, name string) *lane {
 	return &lane{
 		g: g, name: name, log: g.config.Log.With("service", name),
 		wake: make(chan struct{}, 1), bundles: map[lifecycle.Digest]*bundle{}, complaints: map[string]string{},
+		preparing: map[lifecycle.Digest]bool{},
 	}
 }
 
 // run follows the service's route until ctx ends.
-func (l *lane) run(ctx context.Context) error {
+func (l *lane) run(ctx context.Context) {
 	l.restore(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { l.keepReady(ctx) })
 	wg.Go(func() { l.keepReporting(ctx) })
-	return l.g.config.Store.Follow(ctx, l.name, func(r lifecycle.Route) { l.see(r) })
+	for {
+		err := l.g.config.Store.Follow(ctx, l.name, l.see)
+		if ctx.Err() != nil {
+			return
+		}
+		// Whatever it is, stable is served on.
+		l.log.ErrorContext(ctx, "the route is not followed; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // see takes a route that the registry gave: at once where that takes traffic from a canary, and as far as its
@@ -60,7 +78,7 @@ func (l *lane) see(r lifecycle.Route) {
 	}
 	changed := r.Epoch != l.route.Epoch || r.Generation != l.route.Generation
 	l.route = r
-	l.lease.see(r.Lease, l.g.config.Now())
+	l.lease.See(r.Lease, l.g.config.Now())
 	applied := l.settle()
 	l.mu.Unlock()
 	l.g.metrics.routeSeen.WithLabelValues(l.name).Set(float64(r.Generation))
@@ -95,11 +113,10 @@ func (l *lane) settle() bool {
 	if l.route.Canary == "" || l.route.Rollout == "" || l.stable == nil {
 		l.canary = nil
 	}
-	switch {
-	case l.canary == nil:
+	if l.canary == nil {
 		l.exposure = nil
-	case l.exposure == nil || l.exposure.rollout != l.route.Rollout:
-		l.exposure = newExposure(l.route, l.service.Rollout.Exposure)
+	} else if l.exposure == nil || l.exposure.rollout != l.route.Rollout {
+		l.begin()
 	}
 	l.allow()
 	l.gauge()
@@ -111,15 +128,35 @@ func (l *lane) settle() bool {
 	return true
 }
 
-// allow gives the exposure its share: the route's for as long as the lease is held. The lock is held.
+// begin starts the exposure of a rollout. A rollout that cannot be meant leaves all traffic on stable. The lock is
+// held.
+func (l *lane) begin() {
+	exposure, err := newExposure(l.route, l.service.Rollout.Exposure)
+	if err != nil {
+		l.log.Error("the canary gets no traffic", "error", err)
+		l.canary = nil
+	}
+	l.exposure = exposure
+}
+
+// allow puts the route's share in force for as long as the lease is held, and 0 else. The lock is held.
 func (l *lane) allow() {
+	held := l.lease.Held(l.g.config.Now())
+	lapsed := l.held && !held
+	l.held = held
 	if l.exposure == nil {
 		return
 	}
-	if l.lease.held {
-		l.exposure.allow(l.route.Share)
-	} else {
-		l.exposure.allow(0)
+	share := l.route.Share
+	if !held {
+		share = 0
+	}
+	if err := l.exposure.splitter.SetShare(share); err != nil {
+		l.log.Error("the canary gets no traffic", "error", err)
+	}
+	if lapsed {
+		l.g.metrics.lapses.WithLabelValues(l.name).Inc()
+		l.log.Warn("the canary's lease was not renewed; all traffic goes to stable", "rollout", l.exposure.rollout)
 	}
 }
 
@@ -127,7 +164,7 @@ func (l *lane) allow() {
 func (l *lane) gauge() {
 	credit, share := 0.0, lifecycle.BasisPoints(0)
 	if l.exposure != nil {
-		credit, share = l.exposure.credit(), l.exposure.share
+		credit, share = l.exposure.splitter.Credit(), l.exposure.splitter.Share()
 	}
 	l.g.metrics.credit.WithLabelValues(l.name).Set(credit)
 	l.g.metrics.share.WithLabelValues(l.name).Set(float64(share))
@@ -170,31 +207,15 @@ func (l *lane) keepReporting(ctx context.Context) {
 func (l *lane) tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lapse()
-	l.gauge()
-}
-
-// lapse ends the canary's share when its lease ran out. The lock is held.
-func (l *lane) lapse() {
-	if !l.lease.lapse(l.g.config.Now()) {
-		return
-	}
 	l.allow()
-	if l.exposure != nil {
-		l.g.metrics.lapses.WithLabelValues(l.name).Inc()
-		l.log.Warn("the canary's lease was not renewed; all traffic goes to stable", "rollout", l.exposure.rollout)
-	}
+	l.gauge()
 }
 
 func (l *lane) snapshot() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := Report{
+	return Report{
 		Service: l.name, Gateway: l.g.config.ID, Epoch: l.applied.epoch, Generation: l.applied.generation,
 		Requests: l.counts.requests, Canary: l.counts.canary, Started: l.g.started,
 	}
-	if l.exposure != nil {
-		r.Rollout, r.Rolling, r.RollingOn = l.exposure.rollout, l.exposure.requests, l.exposure.admitted
-	}
-	return r
 }

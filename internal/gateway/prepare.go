@@ -3,8 +3,8 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -16,12 +16,17 @@ const (
 	readEndpoints   = "read the endpoints"
 )
 
+// storeTime bounds one question to the registry, so that one that hangs holds nothing up for long.
+const storeTime = 5 * time.Second
+
 // keepReady prepares what the route names, off the path of requests, and follows where its servers are.
 func (l *lane) keepReady(ctx context.Context) {
+	var preparing sync.WaitGroup
+	defer preparing.Wait()
 	ticker := time.NewTicker(l.g.config.Refresh)
 	defer ticker.Stop()
 	for {
-		l.refresh(ctx)
+		l.refresh(ctx, &preparing)
 		select {
 		case <-ctx.Done():
 			return
@@ -31,81 +36,117 @@ func (l *lane) keepReady(ctx context.Context) {
 	}
 }
 
-// refresh reads the declaration and the endpoints, prepares bundles that are missing and drops those that no
-// route names. While the registry is away everything stays as it is.
-func (l *lane) refresh(ctx context.Context) {
-	store := l.g.config.Store
+// refresh reads the declaration and the endpoints, begins to prepare releases that are missing and drops those that
+// no route names. While the registry is away everything stays as it is.
+func (l *lane) refresh(ctx context.Context, preparing *sync.WaitGroup) {
 	l.mu.Lock()
 	route := l.route
 	l.mu.Unlock()
 	if route.Stable == "" && route.Canary == "" {
 		return
 	}
-	service, err := store.Service(ctx, l.name)
+	limited, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	service, err := l.g.config.Store.Service(limited, l.name)
 	if err != nil {
 		l.away(ctx, readDeclaration, err)
 		return
 	}
-	endpoints, err := store.Endpoints(ctx, l.name)
+	endpoints, err := l.g.config.Store.Endpoints(limited, l.name)
 	if err != nil {
 		l.away(ctx, readEndpoints, err)
 		return
 	}
-	wanted := []lifecycle.Digest{route.Stable, route.Canary, route.Previous}
-	fresh := map[lifecycle.Digest]*bundle{}
-	for _, id := range wanted {
-		l.mu.Lock()
-		have := l.bundles[id]
-		l.mu.Unlock()
-		if id == "" || have != nil || fresh[id] != nil {
-			continue
+	l.away(ctx, readDeclaration, nil)
+	l.away(ctx, readEndpoints, nil)
+	service = service.WithDefaults()
+	l.adopt(ctx, func() {
+		l.service = service
+		for id, b := range l.bundles {
+			b.setServers(serversOf(id, endpoints))
 		}
-		release, err := store.Release(ctx, l.name, id)
-		if err == nil {
-			fresh[id], err = l.g.prepare(ctx, service.WithDefaults(), id, release, endpoints)
-		}
-		if err != nil {
-			delete(fresh, id)
-			l.notReady(ctx, route, id, err)
+	})
+	for _, id := range []lifecycle.Digest{route.Stable, route.Canary, route.Previous} {
+		if l.missing(id) {
+			// Each on its own: a canary's index that takes minutes to come must not hold up what stable needs.
+			preparing.Go(func() { l.prepare(ctx, service, route, id, endpoints) })
 		}
 	}
-	for _, what := range []string{readDeclaration, readEndpoints} {
-		delete(l.complaints, what) // the registry answers again
-	}
-	l.adopt(ctx, service.WithDefaults(), endpoints, fresh)
 }
 
-// adopt takes what was read and prepared into use.
-func (l *lane) adopt(ctx context.Context, service lifecycle.Service, endpoints []lifecycle.Endpoint, fresh map[lifecycle.Digest]*bundle) {
+// missing says whether a release must be prepared, and marks that it is being prepared.
+func (l *lane) missing(id lifecycle.Digest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id == "" || l.bundles[id] != nil || l.preparing[id] {
+		return false
+	}
+	l.preparing[id] = true
+	return true
+}
+
+// prepare makes one release ready and takes it into use.
+func (l *lane) prepare(ctx context.Context, service lifecycle.Service, route lifecycle.Route, id lifecycle.Digest, endpoints []lifecycle.Endpoint) {
+	limited, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	var b *bundle
+	release, err := l.g.config.Store.Release(limited, l.name, id)
+	if err == nil {
+		b, err = l.g.prepare(ctx, service, id, release, endpoints)
+	}
+	l.notReady(ctx, route, id, err)
+	l.adopt(ctx, func() {
+		delete(l.preparing, id)
+		if b != nil {
+			l.bundles[id] = b
+		}
+	})
+}
+
+// adopt makes a change of what is ready, settles the route on it, and tells whom it concerns.
+func (l *lane) adopt(ctx context.Context, change func()) {
 	l.mu.Lock()
 	before := l.applied
-	maps.Copy(l.bundles, fresh)
-	l.service = service
+	change()
+	l.settle()
 	var dropped []lifecycle.Digest
 	for id, b := range l.bundles {
 		if id != l.route.Stable && id != l.route.Canary && id != l.route.Previous && b != l.stable {
 			delete(l.bundles, id)
 			dropped = append(dropped, id)
-			continue
 		}
-		b.setServers(serversOf(id, endpoints))
 	}
-	l.settle()
 	changed := before != l.applied
-	state, keep := l.toKeep()
 	l.mu.Unlock()
 
 	for _, id := range dropped {
 		l.g.metrics.forget(l.name, id)
 	}
-	l.g.forgetServers()
+	if len(dropped) > 0 {
+		l.g.forgetServers()
+	}
 	if changed {
 		l.report()
 	}
-	if keep {
-		if err := l.g.shelf.put(state); err != nil {
-			l.log.ErrorContext(ctx, "the last stable route could not be kept on disk", "error", err)
-		}
+	l.keep(ctx)
+}
+
+// keep writes down what a restart without the registry needs. Writers wait for each other, so that the newest
+// state is the last one written.
+func (l *lane) keep(ctx context.Context) {
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
+	l.mu.Lock()
+	state, differs := l.toKeep()
+	l.mu.Unlock()
+	if !differs {
+		return
+	}
+	if err := l.g.shelf.put(state); err != nil {
+		l.log.ErrorContext(ctx, "the last stable route could not be kept on disk", "error", err)
+		l.mu.Lock()
+		l.kept = "" // tried again with the next refresh
+		l.mu.Unlock()
 	}
 }
 
@@ -149,21 +190,18 @@ func (l *lane) restore(ctx context.Context) {
 	l.log.InfoContext(ctx, "serving the last stable release from disk until the registry answers", "stable", state.Route.Stable.Short())
 }
 
-// away says once per outage that the registry does not answer.
+// away says once per outage that the registry does not answer; without an error the outage is over.
 func (l *lane) away(ctx context.Context, what string, err error) {
-	if ctx.Err() != nil || l.complaints[what] == err.Error() {
-		return
+	if l.isNew(ctx, what, err) {
+		l.log.WarnContext(ctx, "the registry does not answer; serving goes on as it is", "tried", what, "error", err)
 	}
-	l.complaints[what] = err.Error()
-	l.log.WarnContext(ctx, "the registry does not answer; serving goes on as it is", "tried", what, "error", err)
 }
 
 // notReady says once per reason that a release cannot be served.
 func (l *lane) notReady(ctx context.Context, route lifecycle.Route, id lifecycle.Digest, err error) {
-	if ctx.Err() != nil || l.complaints[string(id)] == err.Error() {
+	if !l.isNew(ctx, string(id), err) {
 		return
 	}
-	l.complaints[string(id)] = err.Error()
 	role := "previous"
 	switch id {
 	case route.Stable:
@@ -172,6 +210,21 @@ func (l *lane) notReady(ctx context.Context, route lifecycle.Route, id lifecycle
 		role = "canary"
 	}
 	l.log.WarnContext(ctx, "a release is not ready", "release", id.Short(), "role", role, "error", err)
+}
+
+// isNew says whether an error about something differs from the last one, and remembers it.
+func (l *lane) isNew(ctx context.Context, about string, err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		delete(l.complaints, about)
+		return false
+	}
+	if ctx.Err() != nil || l.complaints[about] == err.Error() {
+		return false
+	}
+	l.complaints[about] = err.Error()
+	return true
 }
 
 // keptSum names what stands on disk, without the times at which servers were seen.

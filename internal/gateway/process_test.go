@@ -139,3 +139,14 @@ func TestConfigFaultsComeAtOnce(t *testing.T) {
 		require.ErrorContains(t, err, fault)
 	}
 }
+
+// BenchmarkChat is the gateway's own cost of a request, with the model server's and the connection to it.
+func BenchmarkChat(b *testing.B) {
+	w := newWorld(b, nil)
+	body := chat("hello", 2)
+	for b.Loop() {
+		if r := w.ask(chatPath, body, ""); r.Code != http.StatusOK {
+			b.Fatal(r.Body.String())
+		}
+	}
+}

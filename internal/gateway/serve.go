@@ -23,7 +23,8 @@ type request struct {
 	token    token
 	decided  decision
 	sink     *sink
-	tried    string // address of a stable server that could not be reached
+	place    *place // on stable, taken before anything was decided; nil once it was used or given back
+	tried    string // address of a server that could not be reached
 	record   lifecycle.Interaction
 }
 
@@ -46,20 +47,21 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			noService(asked.service).write(w)
 			return
 		}
-		client := g.signer.client(r, g.config.ClientHeader)
-		t, signed := g.signer.identify(l.name, client, asked.firstUser, r.Header)
-		decided, ok := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.turns, endpoint: endpoint})
-		if !ok {
-			g.metrics.shed.WithLabelValues(l.name, "not_ready").Inc()
-			notReady(l.name).write(w)
+		place, p := l.enter(r.Context())
+		if p != nil {
+			p.write(w)
 			return
 		}
+		defer place.done(false)
+		client := g.signer.client(r, g.config.ClientHeader)
+		t, signed := g.signer.identify(l.name, client, asked.firstUser, r.Header)
+		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.turns, endpoint: endpoint})
 		g.metrics.inFlight.WithLabelValues(l.name).Inc()
 		defer g.metrics.inFlight.WithLabelValues(l.name).Dec()
 		interaction := "int-" + strings.ToLower(rand.Text())
 		q := &request{
 			g: g, lane: l, endpoint: endpoint, body: body, token: t, decided: decided,
-			sink: &sink{w: w},
+			sink: &sink{w: w}, place: place,
 			record: lifecycle.Interaction{
 				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.turns, Client: client,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
@@ -85,6 +87,8 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	result, err := answer.Result{}, error(nil)
 	served, side := q.decided.stable, sideStable
 	if q.decided.canary != nil {
+		q.place.done(false)
+		q.place = nil
 		served, side = q.decided.canary, sideCanary
 		q.record.Release = served.id()
 		result, err = q.try(ctx, served)
@@ -114,7 +118,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 
 // try asks one server of the release.
 func (q *request) try(ctx context.Context, b *bundle, not ...string) (answer.Result, error) {
-	p, err := q.g.balancer.acquire(ctx, b.servers(), not...)
+	p, err := q.takePlace(ctx, b, not...)
 	if err != nil {
 		outcome := answer.OutcomeError
 		if ctx.Err() != nil {
@@ -138,6 +142,19 @@ func (q *request) try(ctx context.Context, b *bundle, not ...string) (answer.Res
 		q.tried = p.URL
 	}
 	return result, err
+}
+
+// takePlace gives the place that is held already, or a new one.
+func (q *request) takePlace(ctx context.Context, b *bundle, not ...string) (*place, error) {
+	p := q.place
+	q.place = nil
+	if p != nil && p.bundle == b {
+		return p, nil
+	}
+	if p != nil { // the route changed while the request waited
+		p.done(false)
+	}
+	return q.g.balancer.acquire(ctx, b, not...)
 }
 
 // tryStable asks stable, and another of its servers when the first could not be reached.
