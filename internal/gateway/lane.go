@@ -76,7 +76,8 @@ func (l *lane) see(r lifecycle.Route) {
 		l.mu.Unlock()
 		return
 	}
-	changed := r.Epoch != l.route.Epoch || r.Generation != l.route.Generation
+	// What was kept on disk has a generation, too, but names no canary.
+	changed := r.Epoch != l.route.Epoch || r.Generation != l.route.Generation || r.Rollout != l.route.Rollout
 	l.route = r
 	l.lease.See(r.Lease, l.g.config.Now())
 	applied := l.settle()
