@@ -240,10 +240,13 @@ func runOn(ctx context.Context, data string, args []string, out io.Writer) (err 
 	}
 	defer func() {
 		clean := context.WithoutCancel(ctx) // what was started is stopped, also after an interrupt
-		_, stopping := stack.Stop(clean, f)
-		err = errors.Join(err, stopping)
-		if stopping == nil {
-			err = errors.Join(err, f.Remove())
+		_, failed := stack.Stop(clean, f)
+		if failed == nil {
+			failed = f.Remove()
+		}
+		if failed != nil { // said here, because the command's exit code may say something else
+			fmt.Fprintf(out, "devstack: the stack in %s could not be removed: %v\n", f, failed)
+			err = errors.Join(err, failed)
 		}
 	}()
 	if err := ensurePrograms(ctx, f, out); err != nil {
@@ -268,8 +271,21 @@ func runOn(ctx context.Context, data string, args []string, out io.Writer) (err 
 	cmd.Env = append(os.Environ(), "REFIT_TEST_STACK="+f.Path("stack.json"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
-	return cmd.Run()
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return exitCode(exit.ExitCode())
+	}
+	if err != nil {
+		return fmt.Errorf("run %s: %w", args[0], err)
+	}
+	return nil
 }
+
+// exitCode is how the command of `run` ended; it has said itself what was wrong.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // ownFolder is a folder for one run: the given one, which must not hold a stack yet, or a fresh one that
 // user postgres can reach.

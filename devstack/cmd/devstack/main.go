@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -19,11 +18,11 @@ func main() {
 	err := newRoot().ExecuteContext(ctx)
 	interrupted := ctx.Err() != nil
 	stop()
-	var exit *exec.ExitError
+	var exit exitCode
 	switch {
 	case err == nil:
-	case errors.As(err, &exit) && exit.ExitCode() > 0: // of the command that `run` ran
-		os.Exit(exit.ExitCode())
+	case errors.As(err, &exit):
+		os.Exit(int(exit))
 	case interrupted:
 		fmt.Fprintln(os.Stderr, "devstack: interrupted:", err)
 		os.Exit(130)

@@ -66,14 +66,14 @@ func ChoosePorts(f Folder, getenv func(string) string, free bool, ours int) (Por
 		switch {
 		case value == 0:
 		case taken[value] != "":
-			faults = append(faults, fmt.Errorf("port %d is asked for twice, for %s and for %s; %s", value, taken[value], p.name, p.remedy()))
+			faults = append(faults, fmt.Errorf("port %d is asked for twice, for %s and for %s; %s", value, taken[value], p.name, p.remedy(getenv)))
 		case value == ours && p.value == &ports.Postgres:
 		case !listens(value):
 			if !pinned {
 				value = 0
 				break
 			}
-			faults = append(faults, fmt.Errorf("port %d (%s) is busy; %s", value, p.name, p.remedy()))
+			faults = append(faults, fmt.Errorf("port %d (%s) is busy; %s", value, p.name, p.remedy(getenv)))
 		}
 		*p.value = value
 		if value != 0 {
@@ -120,7 +120,10 @@ func chosen(p port, before int, getenv func(string) string, free bool) (value in
 	return p.usual, true, nil
 }
 
-func (p port) remedy() string {
+func (p port) remedy(getenv func(string) string) string {
+	if getenv(p.setting) != "" {
+		return fmt.Sprintf("set %s to another", p.setting)
+	}
 	return fmt.Sprintf("set %s to another, or give --free-ports", p.setting)
 }
 

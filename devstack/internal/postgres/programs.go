@@ -89,7 +89,7 @@ func Install(ctx context.Context, out io.Writer) error {
 		}
 		sudo = []string{"sudo"}
 	}
-	do := func(stdin string, args ...string) error {
+	do := func(ctx context.Context, stdin string, args ...string) error {
 		args = append(append([]string{}, sudo...), args...)
 		fmt.Fprintf(out, "running: %s\n", strings.Join(args, " "))
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -106,16 +106,16 @@ func Install(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "PostgreSQL's server programs are not installed; installing the package postgresql-15 (no cluster is created)")
 	if _, err := os.Stat(noMainCluster); errors.Is(err, fs.ErrNotExist) {
-		if err := do("", "mkdir", "-p", filepath.Dir(noMainCluster)); err != nil {
+		if err := do(ctx, "", "mkdir", "-p", filepath.Dir(noMainCluster)); err != nil {
 			return err
 		}
-		if err := do("create_main_cluster = false\n", "tee", noMainCluster); err != nil {
+		if err := do(ctx, "create_main_cluster = false\n", "tee", noMainCluster); err != nil {
 			return err
 		}
-		defer do("", "rm", "-f", noMainCluster)
+		defer do(context.WithoutCancel(ctx), "", "rm", "-f", noMainCluster) // later versions of the package are not our business
 	}
-	if err := do("", "apt-get", "update"); err != nil {
+	if err := do(ctx, "", "apt-get", "update"); err != nil {
 		return err
 	}
-	return do("", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends", "postgresql-15")
+	return do(ctx, "", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends", "postgresql-15")
 }
