@@ -51,7 +51,7 @@ func FuzzParsePIDFile(f *testing.F) {
 func TestAPIDThatWasGivenToAStrangerIsNoPostmaster(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	// This test's own process lives, but does not work in dir.
+	// Process 1 lives, but does not work in dir.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte("1\n"+dir+"\n1\n15432\n\n127.0.0.1\n1 1\nready\n"), 0o600))
 	require.Zero(t, Running(dir))
 	require.Zero(t, Running(t.TempDir()))
