@@ -24,6 +24,6 @@
 //
 // Secrets are found by their known forms and by the entropy of what is assigned to a telling name; one without
 // a form is not seen. Near duplicates are found by sketches: of pairs whose word shingles agree at 0.9 one in
-// 10,000 is missed, at 0.8 one in 20, and some pairs a little under 0.8 are dropped. Relevance pairs made by [Pair] measure the finding of documentation by its own
-// summary, not by people's questions.
+// 10,000 is missed, at 0.8 one in 20, and some pairs a little under 0.8 are dropped. Relevance pairs made by
+// [Pair] measure the finding of documentation by its own summary, not by people's questions.
 package corpus

@@ -98,6 +98,8 @@ func abbreviation(before string) bool {
 // mask takes a symbol's own name out of a sentence. title is "http.Client.Do", "package http" or a heading;
 // headings are masked as a whole.
 func mask(sentence, title string) string {
+	title = strings.ToValidUTF8(title, "") // it becomes part of a pattern
+	sentence = strings.ReplaceAll(strings.ToValidUTF8(sentence, ""), "\x00", "")
 	names := []string{title}
 	name, isPackage := strings.CutPrefix(title, "package ")
 	if isPackage {
