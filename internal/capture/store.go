@@ -1,0 +1,160 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// Config says where captured things are stored. URL is required.
+type Config struct {
+	URL      string // of the application's role
+	MaxConns int32  // connections at once; default 4
+	AppName  string // shown in pg_stat_activity; default "refit-capture"
+}
+
+// Store is what was captured, in PostgreSQL. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Open prepares connections. It does not ask the database, because who captures must start without it.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	parsed, err := pgxpool.ParseConfig(config.URL)
+	if err != nil || config.URL == "" {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "registry.url: missing or not an address of PostgreSQL")
+	}
+	setDefault(&config.MaxConns, 4)
+	setDefault(&config.AppName, "refit-capture")
+	parsed.MaxConns = config.MaxConns
+	parsed.ConnConfig.RuntimeParams["application_name"] = config.AppName
+	if parsed.ConnConfig.ConnectTimeout == 0 {
+		parsed.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, parsed)
+	if err != nil {
+		return nil, wrap(err, "prepare connections to the store of interactions")
+	}
+	return &Store{pool: pool}, nil
+}
+
+// Close gives the connections back.
+func (s *Store) Close() { s.pool.Close() }
+
+// AddInteractions stores served requests, each once by its ID.
+func (s *Store) AddInteractions(ctx context.Context, interactions []lifecycle.Interaction) error {
+	records := make([]record, len(interactions))
+	for i := range interactions {
+		records[i].Interaction = &interactions[i]
+	}
+	return s.store(ctx, records)
+}
+
+// AddFeedback stores what users said, each once by its ID. An unknown kind is Invalid.
+func (s *Store) AddFeedback(ctx context.Context, feedback []lifecycle.Feedback) error {
+	records := make([]record, len(feedback))
+	for i := range feedback {
+		if err := checkFeedback(feedback[i]); err != nil {
+			return err
+		}
+		records[i].Feedback = &feedback[i]
+	}
+	return s.store(ctx, records)
+}
+
+var interactionColumns = []string{
+	"service", "id", "conversation", "turn", "client", "release", "rollout", "step", "canary", "coin", "propensity",
+	"moved", "rescued", "endpoint", "started", "retrieval", "first_token", "model", "post_processing", "total",
+	"prompt_tokens", "completion_tokens", "outcome", "status", "guardrails", "finish", "passages", "input", "output",
+}
+
+func interactionRow(i *lifecycle.Interaction) []any {
+	return []any{
+		text(i.Service), text(i.ID), text(i.Conversation), i.Turn, text(i.Client), text(string(i.Release)), text(i.Rollout),
+		i.Step, i.Canary, i.Coin, i.Propensity, i.Moved, i.Rescued, text(i.Endpoint), i.Started, i.Latency.Retrieval,
+		i.Latency.FirstToken, i.Latency.Model, i.Latency.PostProcessing, i.Latency.Total, i.Usage.Prompt, i.Usage.Completion,
+		text(i.Outcome), i.Status, texts(i.Guardrails), text(i.Finish), texts(i.Passages), text(i.Input), text(i.Output),
+	}
+}
+
+// text makes s something that PostgreSQL stores: UTF-8 without zero bytes.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+func texts(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = text(s)
+	}
+	return out
+}
+
+// store stores a batch in one transaction: into a temporary table first, because COPY knows no conflicts.
+func (s *Store) store(ctx context.Context, records []record) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var rows [][]any
+		for _, r := range records {
+			if r.Interaction != nil {
+				rows = append(rows, interactionRow(r.Interaction))
+			}
+		}
+		if len(rows) > 0 {
+			columns := strings.Join(interactionColumns, ", ")
+			_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS SELECT `+columns+` FROM interactions WITH NO DATA`)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.CopyFrom(ctx, pgx.Identifier{"arriving"}, interactionColumns, pgx.CopyFromRows(rows)); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `INSERT INTO interactions (`+columns+`) SELECT `+columns+` FROM arriving ON CONFLICT DO NOTHING`)
+			if err != nil {
+				return err
+			}
+		}
+		for _, r := range records {
+			f := r.Feedback
+			if f == nil {
+				continue
+			}
+			_, err := tx.Exec(ctx, `
+INSERT INTO feedback (service, id, interaction, kind, reason, correction, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+				text(f.Service), text(f.ID), text(f.Interaction), f.Kind, text(f.Reason), text(f.Correction), f.At)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return wrap(err, "store %d captured records", len(records))
+}
+
+// wrap gives err its kind and says what was being tried. Nil stays nil.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	kind := lifecycle.Unavailable // what came from the way to the database
+	var state *pgconn.PgError
+	if errors.As(err, &state) {
+		switch {
+		case state.Code == "42501":
+			kind = lifecycle.Refused
+		case strings.HasPrefix(state.Code, "22"), strings.HasPrefix(state.Code, "23"):
+			kind = lifecycle.Invalid
+		case strings.HasPrefix(state.Code, "42"):
+			kind = lifecycle.Internal
+		}
+	}
+	return lifecycle.Errorf(kind, "%s: %w", fmt.Sprintf(format, args...), err)
+}

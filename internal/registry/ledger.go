@@ -1,0 +1,89 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// LedgerQuery asks for a part of a service's history.
+type LedgerQuery struct {
+	Service string
+	After   int64                  // sequence; 0 begins at the start
+	Limit   int                    // entries at most; default 100
+	Kinds   []lifecycle.LedgerKind // empty: all
+}
+
+// Ledger reads a service's history, oldest first. A service without one has no entries.
+func (r *Registry) Ledger(ctx context.Context, q LedgerQuery) ([]lifecycle.LedgerEntry, error) {
+	if q.Limit <= 0 {
+		q.Limit = 100
+	}
+	if q.Kinds == nil {
+		q.Kinds = []lifecycle.LedgerKind{}
+	}
+	rows, err := r.pool.Query(ctx, `
+SELECT service, sequence, at, kind, subject, actor, via, reason, evidence FROM ledger
+WHERE service = $1 AND sequence > $2 AND (cardinality($3::text[]) = 0 OR kind = ANY ($3))
+ORDER BY sequence LIMIT $4`, q.Service, q.After, q.Kinds, q.Limit)
+	if err != nil {
+		return nil, wrap(err, "read the ledger of %s", q.Service)
+	}
+	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e lifecycle.LedgerEntry, err error) {
+		var raw []byte
+		err = row.Scan(&e.Service, &e.Sequence, &e.At, &e.Kind, &e.Subject, &e.Actor.Name, &e.Actor.Via, &e.Reason, &raw)
+		e.Evidence = raw
+		return e, err
+	})
+	return entries, wrap(err, "read the ledger of %s", q.Service)
+}
+
+// AppendLedger appends a fact that has no function of its own. Sequence and time are the database's. A second
+// entry of the service with the same key is dropped, so that a repeated step writes once; an empty key always
+// writes.
+func (r *Registry) AppendLedger(ctx context.Context, entry lifecycle.LedgerEntry, key string) error {
+	return wrap(appendLedger(ctx, r.pool, entry, key), "append %s to the ledger of %s", entry.Kind, entry.Service)
+}
+
+// execer is a connection, a pool or a transaction.
+type execer interface {
+	Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error)
+}
+
+func appendLedger(ctx context.Context, on execer, e lifecycle.LedgerEntry, key string) error {
+	_, err := on.Exec(ctx, `
+INSERT INTO ledger (service, kind, subject, actor, via, reason, evidence, dedupe)
+VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''))`,
+		e.Service, e.Kind, e.Subject, e.Actor.Name, e.Actor.Via, e.Reason, jsonOrNull(e.Evidence), key)
+	return err
+}
+
+// evidence encodes numbers and digests; what it is given always can be encoded.
+func evidence(value any) json.RawMessage {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// jsonOrNull keeps the database's null apart from JSON's.
+func jsonOrNull(raw json.RawMessage) any {
+	if len(raw) == 0 {
+		return nil
+	}
+	return raw
+}
+
+// timeOrNull lets the database say when.
+func timeOrNull(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t
+}
