@@ -1,0 +1,151 @@
+package trainer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+
+	"github.com/refitml/refit/runtime/llama"
+	"github.com/refitml/refit/runtime/safetensors"
+)
+
+const keptCheckpoints = 2
+
+// checkpoints is the folder of one run's checkpoints.
+type checkpoints struct {
+	dir         string
+	config      llama.Config
+	fingerprint string // of spec and inputs
+}
+
+func (c checkpoints) path(step int) string {
+	return filepath.Join(c.dir, fmt.Sprintf("step-%09d.safetensors", step))
+}
+
+// save writes the state after step and removes all but the newest two checkpoints.
+func (c checkpoints) save(step int, s state) error {
+	file := safetensors.File{
+		Tensors:  map[string]safetensors.Tensor{},
+		Metadata: map[string]string{"step": strconv.Itoa(step), "fingerprint": c.fingerprint, "loss": strconv.FormatFloat(s.loss, 'g', -1, 64)},
+	}
+	for i, shape := range c.config.Shapes() {
+		file.Tensors["params."+shape.Name] = safetensors.Tensor{Shape: shape.Dims, Data: s.params[i]}
+		file.Tensors["first."+shape.Name] = safetensors.Tensor{Shape: shape.Dims, Data: s.first[i]}
+		file.Tensors["second."+shape.Name] = safetensors.Tensor{Shape: shape.Dims, Data: s.second[i]}
+	}
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return fmt.Errorf("write checkpoint %d: %w", step, err)
+	}
+	if err := writeSynced(c.path(step), file); err != nil {
+		return fmt.Errorf("write checkpoint %d: %w", step, err)
+	}
+	files, err := c.list()
+	if err != nil {
+		return err
+	}
+	for _, old := range files[:max(0, len(files)-keptCheckpoints)] {
+		if err := os.Remove(old); err != nil {
+			return fmt.Errorf("remove an old checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// writeSynced makes the file appear whole or not at all, also after a loss of power.
+func writeSynced(path string, file safetensors.File) error {
+	out, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name()) // does nothing after the rename
+	defer out.Close()
+	if err := safetensors.Write(out, file); err != nil {
+		return err
+	}
+	if err := out.Sync(); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(out.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// list returns the checkpoint files, oldest first.
+func (c checkpoints) list() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(c.dir, "step-*.safetensors"))
+	if err != nil {
+		return nil, fmt.Errorf("list checkpoints: %w", err)
+	}
+	sort.Strings(files)
+	return files, nil
+}
+
+// newest reads the newest readable checkpoint. Without any it returns step 0; if there are some and none can be
+// read, it fails. A checkpoint of another spec or input is an error at once.
+func (c checkpoints) newest() (int, state, error) {
+	files, err := c.list()
+	if err != nil {
+		return 0, state{}, err
+	}
+	var faults []error
+	for i := len(files) - 1; i >= 0; i-- {
+		file, err := safetensors.ReadFile(files[i])
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if got := file.Metadata["fingerprint"]; got != c.fingerprint {
+			return 0, state{}, fmt.Errorf("checkpoint %s belongs to another spec or other inputs (%.12s, this run is %.12s)", files[i], got, c.fingerprint)
+		}
+		step, s, err := c.decode(file)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("checkpoint %s: %w", files[i], err))
+			continue
+		}
+		return step, s, nil
+	}
+	if len(faults) > 0 {
+		return 0, state{}, fmt.Errorf("no checkpoint can be read: %w", errors.Join(faults...))
+	}
+	return 0, state{}, nil
+}
+
+func (c checkpoints) decode(file safetensors.File) (int, state, error) {
+	step, err := strconv.Atoi(file.Metadata["step"])
+	if err != nil || step < 1 {
+		return 0, state{}, fmt.Errorf("step %q is not a positive number", file.Metadata["step"])
+	}
+	s := state{}
+	if s.loss, err = strconv.ParseFloat(file.Metadata["loss"], 64); err != nil {
+		return 0, state{}, fmt.Errorf("loss %q is not a number", file.Metadata["loss"])
+	}
+	for _, part := range []struct {
+		prefix string
+		to     *[][]float32
+	}{{"params.", &s.params}, {"first.", &s.first}, {"second.", &s.second}} {
+		for _, shape := range c.config.Shapes() {
+			t, ok := file.Tensors[part.prefix+shape.Name]
+			size := 1
+			for _, d := range shape.Dims {
+				size *= d
+			}
+			if !ok || len(t.Data) != size {
+				return 0, state{}, fmt.Errorf("tensor %s%s is missing or misshapen", part.prefix, shape.Name)
+			}
+			*part.to = append(*part.to, t.Data)
+		}
+	}
+	return step, s, nil
+}
