@@ -1,0 +1,56 @@
+package activities
+
+import (
+	"go.temporal.io/sdk/worker"
+
+	"github.com/refitml/refit/internal/steps"
+)
+
+// Set is every step of every loop.
+type Set struct {
+	Common     Common
+	Datasets   Datasets
+	Jobs       Jobs
+	Releases   Releases
+	Index      Index
+	Evaluation Evaluation
+	Promotion  Promotion
+	Tuning     Tuning
+}
+
+// BindIO registers the quick steps and those that hold a share.
+func (s Set) BindIO(w worker.ActivityRegistry) {
+	steps.Resolve.Bind(w, s.Common.Resolve)
+	steps.Claim.Bind(w, s.Common.Claim)
+	steps.ReleaseClaim.Bind(w, s.Common.ReleaseClaim)
+	steps.Record.Bind(w, s.Common.Record)
+	steps.AwaitDataset.Bind(w, s.Common.AwaitDataset)
+	steps.AwaitVerdict.Bind(w, s.Common.AwaitVerdict)
+	steps.FindBaseModel.Bind(w, s.Releases.FindBaseModel)
+	steps.MakeRelease.Bind(w, s.Releases.MakeRelease)
+	steps.UnloadUnused.Bind(w, s.Promotion.UnloadUnused)
+	steps.StartRollout.Bind(w, s.Promotion.StartRollout)
+	steps.FirstStable.Bind(w, s.Promotion.FirstStable)
+	steps.SetShare.Bind(w, s.Promotion.SetShare)
+	steps.HoldStep.Bind(w, s.Promotion.HoldStep)
+	steps.RecordStep.Bind(w, s.Promotion.RecordStep)
+	steps.MakeStable.Bind(w, s.Promotion.MakeStable)
+	steps.RollBack.Bind(w, s.Promotion.RollBack)
+	steps.OpenLadder.Bind(w, s.Tuning.OpenLadder)
+}
+
+// BindData registers the long steps.
+func (s Set) BindData(w worker.ActivityRegistry) {
+	steps.CheckCorpus.Bind(w, s.Datasets.CheckCorpus)
+	steps.BuildIndex.Bind(w, s.Index.Build)
+	steps.PlanEvaluation.Bind(w, s.Evaluation.Plan)
+	steps.AnswerSuite.Bind(w, s.Evaluation.Answer)
+	steps.JudgeGate.Bind(w, s.Evaluation.Judge)
+	steps.LoadRelease.Bind(w, s.Promotion.LoadRelease)
+	steps.CurateFeedback.Bind(w, s.Tuning.Curate)
+}
+
+// BindJobs registers what runs where a job engine is reachable.
+func (s Set) BindJobs(w worker.ActivityRegistry) {
+	steps.RunJob.Bind(w, s.Jobs.Run)
+}
