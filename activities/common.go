@@ -166,3 +166,12 @@ func beat(ctx context.Context, details func() any) (stop func()) {
 	}()
 	return func() { close(done) }
 }
+
+// stopped gives an error when a step has to end: because its workflow no longer wants it, or because this
+// worker stops. The second one is for the next try to go on from.
+func stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return lifecycle.Errorf(lifecycle.Unavailable, "the step was stopped: %w", context.Cause(ctx))
+}

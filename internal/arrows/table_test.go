@@ -22,6 +22,7 @@ const (
 	gonum       = "gonum.org/v1/gonum"
 	yaml        = "go.yaml.in/yaml/v3"
 	xtext       = "golang.org/x/text"
+	xmod        = "golang.org/x/mod"
 	xsync       = "golang.org/x/sync"
 	xsys        = "golang.org/x/sys"
 	jsonschema  = "github.com/invopop/jsonschema"
@@ -96,7 +97,7 @@ var table = map[string]row{
 			lifecycle, steps, stats, corpus, retrieval, evaluation, rollout, feedback, answer,
 			registry, capture, compute, serving, artifacts,
 		},
-		modules: []string{temporalSDK, temporalAPI},
+		modules: []string{temporalSDK, temporalAPI, xmod},
 	},
 	workers: {
 		rooms:   []string{lifecycle, steps, workflows, activities},
@@ -112,5 +113,5 @@ var table = map[string]row{
 		modules: []string{cobra, viper, temporalSDK},
 	},
 	"configs/internal/schema": {rooms: []string{configs}},
-	"internal/arrows": {},
+	"internal/arrows":         {},
 }
