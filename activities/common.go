@@ -8,7 +8,6 @@ import (
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -132,46 +131,11 @@ func (c Common) AwaitVerdict(ctx context.Context, in steps.SharedInput) (lifecyc
 
 func await[Out any](ctx context.Context, temporal client.Client, id string) (Out, error) {
 	var out Out
-	defer beat(ctx, nil)()
+	ctx, done := long(ctx, nil)
+	defer done()
 	err := temporal.GetWorkflow(ctx, id, "").Get(ctx, &out)
 	if err != nil && steps.KindOf(err) == lifecycle.Internal {
 		return out, lifecycle.Errorf(lifecycle.Unavailable, "wait for workflow %s: %w", id, err)
 	}
 	return out, steps.FromTemporal(err)
-}
-
-// beatInterval: well within the shortest heartbeat time-out.
-const beatInterval = 3 * time.Second
-
-// beat heartbeats until the returned function is called; details gives what a follower may see.
-func beat(ctx context.Context, details func() any) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		ticker := time.NewTicker(beatInterval)
-		defer ticker.Stop()
-		for {
-			var shown any
-			if details != nil {
-				shown = details()
-			}
-			activity.RecordHeartbeat(ctx, shown)
-			select {
-			case <-ticker.C:
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { close(done) }
-}
-
-// stopped gives an error when a step has to end: because its workflow no longer wants it, or because this
-// worker stops. The second one is for the next try to go on from.
-func stopped(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
-	}
-	return lifecycle.Errorf(lifecycle.Unavailable, "the step was stopped: %w", context.Cause(ctx))
 }

@@ -36,7 +36,8 @@ type about struct {
 // of its held-out documents. A corpus that fails the check is Refused; its data card is kept as a report, which
 // the error's field "report" names.
 func (d Datasets) CheckCorpus(ctx context.Context, in steps.CheckCorpusInput) (steps.BuildDatasetResult, error) {
-	defer beat(ctx, nil)()
+	ctx, done := long(ctx, nil)
+	defer done()
 	var none steps.BuildDatasetResult
 	documents, err := d.read(ctx, in.Policy.Sources)
 	if err != nil {

@@ -10,7 +10,8 @@
 //
 // # The local engine
 //
-// One model server process per weights and embedder, of the reference runtime (`refit-runtime serve`). The
+// One model server process per weights and embedder, of the reference runtime (`refit-runtime serve`). An embedder
+// may be placed alone, before there is any model (EmbedderAlone): the server is then given no --model. The
 // process leads a session of its own and outlives the worker that started it. States of one server, by name:
 //
 //	absent    no process carries the server's mark

@@ -30,14 +30,22 @@ type Placement struct {
 	Service     lifecycle.Service // with defaults filled in
 	ID          lifecycle.Digest  // of the release
 	Release     lifecycle.Release
-	ModelDir    string // for the local engine
+	ModelDir    string // for the local engine; empty for an embedder alone
 	EmbedderDir string // for the local engine; empty where the release has no embedder
+}
+
+// EmbedderAlone places an embedder without a model: how an index is built before there is any release. Its
+// endpoints name the embedder and no model.
+func EmbedderAlone(service lifecycle.Service, embedder lifecycle.Digest, dir string) Placement {
+	return Placement{
+		Service: service, Release: lifecycle.Release{Service: service.Name, Embedder: embedder}, EmbedderDir: dir,
+	}
 }
 
 // Server is a model server that an engine started.
 type Server struct {
 	Name      string    `json:"name"`               // see ServerName
-	Model     string    `json:"model"`              // name that the weights are asked for by
+	Model     string    `json:"model,omitempty"`    // name that the weights are asked for by; empty: an embedder alone
 	Embedder  string    `json:"embedder,omitempty"` // name that embeddings are asked for by
 	URL       string    `json:"url"`                // base, without /v1
 	PID       int       `json:"pid"`
@@ -47,12 +55,26 @@ type Server struct {
 	AccessLog string    `json:"access_log"` // file, one JSON line per admitted request
 }
 
+// aloneName begins the name of a server that has an embedder and no model.
+const aloneName = "embedder-"
+
 // ServerName names the server that a release needs: releases that share model, adapter and embedder share one.
 func ServerName(r lifecycle.Release) string {
-	if r.Embedder == "" {
+	switch {
+	case r.Embedder == "":
 		return r.ServedName()
+	case r.Model == "":
+		return aloneName + r.Embedder.Short()
 	}
 	return r.ServedName() + "-" + r.Embedder.Short()
+}
+
+// modelName is the name that a release's weights are served under; empty where it has none.
+func modelName(r lifecycle.Release) string {
+	if r.Model == "" {
+		return ""
+	}
+	return r.ServedName()
 }
 
 // EmbedderName is the name under which a model server serves an embedder; empty for none. Embedders and

@@ -51,9 +51,11 @@ func fakeServer(args []string) int {
 	embedder, _, _ := strings.Cut(flags["--embedder"], "=")
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
-		names := []map[string]string{{"id": model}}
-		if embedder != "" {
-			names = append(names, map[string]string{"id": embedder})
+		names := []map[string]string{}
+		for _, name := range []string{model, embedder} {
+			if name != "" {
+				names = append(names, map[string]string{"id": name})
+			}
 		}
 		if mode == "other" {
 			names = nil

@@ -175,7 +175,7 @@ func (l *Local) start(ctx context.Context, name string, p Placement) (server, er
 		return server{}, lifecycle.Wrap(err, "remove the old address")
 	}
 	s := server{
-		Model: p.Release.ServedName(), Embedder: EmbedderName(p.Release.Embedder),
+		Model: modelName(p.Release), Embedder: EmbedderName(p.Release.Embedder),
 		AddressFile: l.path(name, "address"), StartedAt: l.config.Now(),
 	}
 	command, err := l.command(name, s, p)
@@ -219,7 +219,9 @@ func (l *Local) command(name string, s server, p Placement) (*exec.Cmd, error) {
 		return nil, lifecycle.Errorf(lifecycle.Refused, "the model server's program: %w", err)
 	}
 	arguments := append([]string{}, l.config.Command[1:]...)
-	arguments = append(arguments, "--model", s.Model+"="+p.ModelDir)
+	if s.Model != "" {
+		arguments = append(arguments, "--model", s.Model+"="+p.ModelDir)
+	}
 	if s.Embedder != "" {
 		arguments = append(arguments, "--embedder", s.Embedder+"="+p.EmbedderDir)
 	}
@@ -258,13 +260,14 @@ func (l *Local) path(name, kind string) string {
 
 func checkLocal(p Placement) error {
 	var faults lifecycle.Problems
-	if !p.Release.Model.Valid() {
+	alone := p.Release.Model == "" && p.Release.Embedder.Valid()
+	if !alone && !p.Release.Model.Valid() {
 		faults.Add("release.model", "not a digest", "give a release that was stored")
 	}
 	if p.Release.Adapter != "" {
 		faults.Add("release.adapter", p.Release.Adapter.Short(), "the local engine serves no adapters; merge it into the model")
 	}
-	if p.ModelDir == "" {
+	if !alone && p.ModelDir == "" {
 		faults.Add("model folder", "none", "fetch the model artifact first")
 	}
 	if p.Release.Embedder != "" && p.EmbedderDir == "" {

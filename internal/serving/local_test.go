@@ -89,6 +89,33 @@ func TestLoadIsIdempotent(t *testing.T) {
 	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "a server that cannot be read is never counted as zero")
 }
 
+func TestAnEmbedderIsServedAlone(t *testing.T) {
+	t.Parallel()
+	engine := newLocal(t, fakeConfig(t.TempDir(), ""))
+	embedder := lifecycle.DigestOf([]byte("e"))
+	p := serving.EmbedderAlone(placement("a").Service, embedder, "/embedders/e")
+
+	endpoints, err := engine.Load(t.Context(), p)
+	require.NoError(t, err)
+	require.Len(t, endpoints, 1)
+	require.Empty(t, endpoints[0].Model)
+	require.Equal(t, serving.EmbedderName(embedder), endpoints[0].Embedder)
+	server := onlyServer(t, engine)
+	require.Equal(t, serving.ServerName(p.Release), server.Name)
+	counts, err := serving.Served(t.Context(), nil, endpoints)
+	require.NoError(t, err)
+	require.Zero(t, counts[""], "nothing but embeddings was asked in the warm-up")
+
+	require.NoError(t, os.Remove(filepath.Join(filepath.Dir(server.Log), server.Name+".json")))
+	again, err := engine.Load(t.Context(), p)
+	require.NoError(t, err, "found by its mark, its names are known by the server's")
+	require.Equal(t, endpoints[0].URL, again[0].URL)
+	require.Equal(t, endpoints[0].Embedder, again[0].Embedder)
+
+	require.NoError(t, engine.Unload(t.Context(), server.Name))
+	gone(t, server.PID)
+}
+
 func TestManyLoadersStartOneServer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

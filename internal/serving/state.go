@@ -49,6 +49,9 @@ func (l *Local) find(name string) server {
 
 // namesOf takes a server name (see ServerName) apart into the names that its server lists.
 func namesOf(name string) (model, embedder string) {
+	if alone, ok := strings.CutPrefix(name, aloneName); ok {
+		return "", EmbedderName(lifecycle.Digest(alone))
+	}
 	short, ok := strings.CutPrefix(name, "refit-")
 	if !ok {
 		return name, ""
@@ -166,18 +169,19 @@ const WarmUpRequest = "refit-warm-up"
 func (l *Local) warmUp(ctx context.Context, s server) error {
 	header := http.Header{"X-Request-Id": {WarmUpRequest}}
 	for range l.config.WarmUp {
-		err := post(ctx, l.config.Client, s.url()+"/v1/completions",
-			map[string]any{"model": s.Model, "prompt": "Package", "max_tokens": 8}, header)
-		if err != nil {
-			return fmt.Errorf("warm up %s: %w", s.Model, err)
-		}
-		if s.Embedder == "" {
-			continue
-		}
-		err = post(ctx, l.config.Client, s.url()+"/v1/embeddings",
-			map[string]any{"model": s.Embedder, "input": "Package"}, header)
-		if err != nil {
-			return fmt.Errorf("warm up %s: %w", s.Embedder, err)
+		for _, one := range []struct {
+			name, path string
+			body       map[string]any
+		}{
+			{s.Model, "/v1/completions", map[string]any{"model": s.Model, "prompt": "Package", "max_tokens": 8}},
+			{s.Embedder, "/v1/embeddings", map[string]any{"model": s.Embedder, "input": "Package"}},
+		} {
+			if one.name == "" {
+				continue
+			}
+			if err := post(ctx, l.config.Client, s.url()+one.path, one.body, header); err != nil {
+				return fmt.Errorf("warm up %s: %w", one.name, err)
+			}
 		}
 	}
 	return nil

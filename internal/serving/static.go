@@ -35,7 +35,7 @@ func NewStatic(config StaticConfig) *Static {
 }
 
 // Load asks the declared servers whether they serve the release. Servers pinned to another release are left
-// out. It is Unavailable when none answers with the name, Refused when attribution is required and a server
+// out, unless an embedder alone is asked for. It is Unavailable when none answers with the name, Refused when attribution is required and a server
 // is asked by a name that does not tell the release.
 func (s *Static) Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, error) {
 	key, err := s.apiKey(p.Service.Serving.APIKey)
@@ -45,10 +45,14 @@ func (s *Static) Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, e
 	var endpoints []lifecycle.Endpoint
 	var reasons []string
 	for _, declared := range p.Service.Serving.Endpoints {
-		if declared.Release != "" && declared.Release != p.ID {
+		ask := s.ask
+		switch {
+		case p.Release.Model == "":
+			ask = s.askEmbedder
+		case declared.Release != "" && declared.Release != p.ID:
 			continue
 		}
-		endpoint, reason, err := s.ask(ctx, p, declared, key)
+		endpoint, reason, err := ask(ctx, p, declared, key)
 		if err != nil {
 			return nil, err
 		}
@@ -62,8 +66,7 @@ func (s *Static) Load(ctx context.Context, p Placement) ([]lifecycle.Endpoint, e
 		if len(reasons) == 0 {
 			reasons = []string{"the service declares no server for it"}
 		}
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "no server serves release %s as %s: %s",
-			p.ID.Short(), p.Release.ServedName(), strings.Join(reasons, "; "))
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "no server serves %s: %s", ServerName(p.Release), strings.Join(reasons, "; "))
 	}
 	return endpoints, nil
 }
@@ -105,6 +108,24 @@ func (s *Static) ask(ctx context.Context, p Placement, declared lifecycle.Static
 		endpoint.Embedder = embedder
 	}
 	return endpoint, "", nil
+}
+
+// askEmbedder is ask for an embedder alone.
+func (s *Static) askEmbedder(ctx context.Context, p Placement, declared lifecycle.StaticEndpoint, key string) (lifecycle.Endpoint, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	names, err := listModels(ctx, s.config.Client, declared.URL, key)
+	if err != nil {
+		return lifecycle.Endpoint{}, err.Error(), nil
+	}
+	embedder := EmbedderName(p.Release.Embedder)
+	if !names[embedder] {
+		return lifecycle.Endpoint{}, "it does not list the embedder " + embedder, nil
+	}
+	return lifecycle.Endpoint{
+		URL: strings.TrimRight(declared.URL, "/"), Embedder: embedder, Capacity: max(1, declared.Capacity),
+		Ready: true, Attribution: Verified, SeenAt: s.config.Now(),
+	}, "", nil
 }
 
 // Unload does nothing: the servers belong to somebody else.

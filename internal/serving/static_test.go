@@ -91,6 +91,27 @@ func TestStatic(t *testing.T) {
 	}
 }
 
+func TestStaticEmbedderAlone(t *testing.T) {
+	t.Parallel()
+	embedder := lifecycle.DigestOf([]byte("e"))
+	service := placement("a").Service
+	service.Serving = lifecycle.Serving{Engine: "static", Endpoints: []lifecycle.StaticEndpoint{
+		{URL: listing(t, "", "llama")},
+		{URL: listing(t, "", serving.EmbedderName(embedder)), Release: lifecycle.DigestOf([]byte("pinned"))},
+	}}
+	engine := serving.NewStatic(serving.StaticConfig{})
+
+	endpoints, err := engine.Load(t.Context(), serving.EmbedderAlone(service, embedder, ""))
+	require.NoError(t, err)
+	require.Len(t, endpoints, 1, "only the server that lists it")
+	require.Equal(t, serving.EmbedderName(embedder), endpoints[0].Embedder)
+	require.Empty(t, endpoints[0].Model)
+
+	_, err = engine.Load(t.Context(), serving.EmbedderAlone(service, lifecycle.DigestOf([]byte("f")), ""))
+	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "%v", err)
+	require.ErrorContains(t, err, "does not list the embedder")
+}
+
 func TestStaticKey(t *testing.T) {
 	t.Parallel()
 	p := placement("a")

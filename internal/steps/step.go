@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 )
@@ -32,10 +33,14 @@ func (s Step[In, Out]) OnQueue(queue string) Step[In, Out] {
 	return s
 }
 
-// Bind registers what does the step. Errors leave as application errors of their kind.
+// Bind registers what does the step. Errors leave as application errors of their kind; what fails after the
+// workflow asked it to end is canceled, and nothing else is.
 func (s Step[In, Out]) Bind(w worker.ActivityRegistry, do func(context.Context, In) (Out, error)) {
 	typed := func(ctx context.Context, in In) (Out, error) {
 		out, err := do(ctx, in)
+		if cause := context.Cause(ctx); err != nil && temporal.IsCanceledError(cause) {
+			return out, cause
+		}
 		return out, ToTemporal(err)
 	}
 	w.RegisterActivityWithOptions(typed, activity.RegisterOptions{Name: s.Name})
