@@ -23,6 +23,7 @@ type Settings struct {
 	S3       S3       `mapstructure:"s3"`
 	Gateway  Gateway  `mapstructure:"gateway"`
 	Control  Control  `mapstructure:"control"`
+	Grants   Grants   `mapstructure:"grants"`
 	Worker   Worker   `mapstructure:"worker"`
 	Log      Log      `mapstructure:"log"`
 }
@@ -53,15 +54,35 @@ type S3 struct {
 
 // Gateway is the data plane.
 type Gateway struct {
-	Listen string `mapstructure:"listen"`
-	ID     string `mapstructure:"id"` // name in reports; default: host name and port
+	Listen       string        `mapstructure:"listen"`
+	ID           string        `mapstructure:"id"`            // name in reports; default: host name and port
+	Services     []string      `mapstructure:"services"`      // to serve; default: every applied one, as they come
+	KeyFile      string        `mapstructure:"key_file"`      // 32 bytes or more that sign conversations, the same at all gateways; default: one kept under data
+	ClientHeader string        `mapstructure:"client_header"` // header by which a proxy in front names the client; default: none is trusted
+	Drain        time.Duration `mapstructure:"drain"`         // how long a clean shutdown waits for requests
 }
 
 // Control is the control API and the console.
 type Control struct {
-	Listen    string `mapstructure:"listen"`
-	URL       string `mapstructure:"url"`        // where the CLI finds it
-	TokenFile string `mapstructure:"token_file"` // the CLI's token
+	Listen    string  `mapstructure:"listen"`
+	URL       string  `mapstructure:"url"`        // where the CLI finds it; default: made of listen
+	TokenFile string  `mapstructure:"token_file"` // the CLI's token; default: one under data, made at the first start with role admin
+	Tokens    []Token `mapstructure:"tokens"`     // of further people, in the settings file
+	SignIn    bool    `mapstructure:"sign_in"`    // ask for a token before showing the page, also on this machine
+}
+
+// Token lets somebody in at the control API.
+type Token struct {
+	Name   string `mapstructure:"name"`   // in the ledger
+	Role   string `mapstructure:"role"`   // viewer, operator, approver, admin
+	Secret string `mapstructure:"secret"` // reference: env:NAME or file:/absolute/path
+}
+
+// Grants are the keys of approvals: the console signs with the private one, workers check with the public one.
+// By default both lie under data and are made at the first start.
+type Grants struct {
+	PrivateKeyFile string `mapstructure:"private_key_file"` // ed25519 in PKCS #8, PEM
+	PublicKeyFile  string `mapstructure:"public_key_file"`  // ed25519 in PKIX, PEM
 }
 
 // Worker runs workflows and activities.
@@ -70,7 +91,8 @@ type Worker struct {
 	DataRoots []string      `mapstructure:"data_roots"` // folders that sources of kind folder may lie in
 	Runtime   string        `mapstructure:"runtime"`    // path of refit-runtime
 	Slots     int           `mapstructure:"slots"`      // jobs at once on the local engine
-	Metrics   string        `mapstructure:"metrics"`    // listen address of /metrics; empty: none
+	Metrics   string        `mapstructure:"metrics"`    // listen address of /metrics; empty: none of its own
+	BuildID   string        `mapstructure:"build_id"`   // version that runs are pinned to; default: the commit of the build
 	Drain     time.Duration `mapstructure:"drain"`      // how long a clean shutdown waits for steps
 }
 
@@ -111,6 +133,9 @@ func Load(file string) (Settings, error) {
 	if s.Control.TokenFile == "" {
 		s.Control.TokenFile = filepath.Join(s.Data, "control-token")
 	}
+	if s.Control.URL == "" {
+		s.Control.URL = "http://" + s.Control.Listen
+	}
 	return s, nil
 }
 
@@ -120,10 +145,12 @@ func setDefaults(v *viper.Viper) {
 		"data": "", "registry.url": "", "registry.owner_url": "", "registry.rollback_url": "",
 		"temporal.address": "127.0.0.1:7233", "temporal.namespace": "refit", "temporal.ui": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
-		"gateway.listen": "127.0.0.1:8080", "gateway.id": "",
-		"control.listen": "127.0.0.1:8090", "control.url": "http://127.0.0.1:8090", "control.token_file": "",
+		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.key_file": "",
+		"gateway.client_header": "", "gateway.drain": 20 * time.Second,
+		"control.listen": "127.0.0.1:8090", "control.url": "", "control.token_file": "", "control.tokens": []any{},
+		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
-		"worker.slots": 1, "worker.metrics": "", "worker.drain": 10 * time.Second,
+		"worker.slots": 1, "worker.metrics": "", "worker.build_id": "", "worker.drain": 10 * time.Second,
 		"log.level": "info", "log.format": "text",
 	} {
 		v.SetDefault(key, value)
