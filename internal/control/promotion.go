@@ -1,0 +1,197 @@
+package control
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/registry"
+	"github.com/refitml/refit/internal/steps"
+)
+
+// PromoteInput starts a promotion.
+type PromoteInput struct {
+	Service  string `json:"service"`
+	Release  string `json:"release,omitempty"` // ID or its beginning; default: the newest
+	Approval bool   `json:"approval,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// Promote starts PromoteRelease under its customary ID.
+var Promote = UseCase[PromoteInput, Started]{"promote", Operator, (*Control).promote}
+
+func (c *Control) promote(ctx context.Context, caller Caller, in PromoteInput) (Started, error) {
+	if err := lifecycle.CheckServiceName(in.Service); err != nil {
+		return Started{}, err
+	}
+	if in.Release != "" {
+		id, _, err := c.cfg.Registry.Release(ctx, in.Service, in.Release)
+		if err != nil {
+			return Started{}, err
+		}
+		in.Release = string(id)
+	}
+	return c.start(ctx, steps.PromoteRelease, steps.PromotionWorkflowID(in.Service), steps.PromotionInput{
+		Service: in.Service, Release: in.Release, Approval: in.Approval, Reason: in.Reason, By: caller.Name,
+	})
+}
+
+// InterveneInput pauses, resumes, aborts or rejects the promotion that holds the claim.
+type InterveneInput struct {
+	Service string `json:"service"`
+	Action  string `json:"action"` // "pause", "resume", "abort", "reject"
+	Reason  string `json:"reason,omitempty"`
+	Key     string `json:"key,omitempty"` // repeated with the same key it is done once; default: a new one
+}
+
+// Intervene steps into the running promotion.
+var Intervene = UseCase[InterveneInput, steps.State]{"intervene", Operator, (*Control).intervene}
+
+func (c *Control) intervene(ctx context.Context, caller Caller, in InterveneInput) (steps.State, error) {
+	switch in.Action {
+	case steps.PauseUpdate, steps.ResumeUpdate, steps.AbortUpdate, steps.RejectUpdate:
+	default:
+		return steps.State{}, lifecycle.Errorf(lifecycle.Invalid, "action: %q; give pause, resume, abort or reject", in.Action)
+	}
+	claim, err := c.promotionClaim(ctx, in.Service)
+	if err != nil {
+		return steps.State{}, err
+	}
+	if in.Key == "" {
+		in.Key = rand.Text()
+	}
+	return c.update(ctx, claim, in.Action, in.Key, steps.Intervention{Key: in.Key, By: caller.Name, Reason: in.Reason})
+}
+
+// ApproveInput lets the waiting step begin.
+type ApproveInput struct {
+	Service string `json:"service"`
+}
+
+// Approve signs a grant for the step that waits and hands it over.
+var Approve = UseCase[ApproveInput, steps.State]{"approve", Approver, (*Control).approve}
+
+func (c *Control) approve(ctx context.Context, caller Caller, in ApproveInput) (steps.State, error) {
+	if len(c.cfg.GrantKey) != ed25519.PrivateKeySize {
+		return steps.State{}, lifecycle.Errorf(lifecycle.Refused, "this place has no grant key; set grants.private_key_file")
+	}
+	claim, err := c.promotionClaim(ctx, in.Service)
+	if err != nil {
+		return steps.State{}, err
+	}
+	state := c.ask(ctx, claim.Owner)
+	if state == nil || state.Rollout == nil {
+		return steps.State{}, lifecycle.Errorf(lifecycle.Unavailable, "the promotion does not say what it waits for; is a worker running?")
+	}
+	if !state.Rollout.AwaitsApproval {
+		return *state, lifecycle.Errorf(lifecycle.Refused, "the promotion does not wait for an approval now (phase %s)", state.Phase)
+	}
+	grant := lifecycle.Grant{
+		WorkflowID: claim.Owner.WorkflowID, FirstRunID: claim.Owner.FirstRunID,
+		Step: len(state.Rollout.Done), Release: state.Rollout.Candidate, Approver: caller.Name,
+		Expires: c.cfg.Now().Add(c.cfg.GrantTime), Nonce: rand.Text(),
+	}.Sign(c.cfg.GrantKey)
+	return c.update(ctx, claim, steps.ApproveUpdate, grant.Nonce, steps.Approval{Key: grant.Nonce, Grant: grant})
+}
+
+func (c *Control) promotionClaim(ctx context.Context, service string) (*lifecycle.Claim, error) {
+	claims, err := c.cfg.Registry.Claims(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	claim := claimOf(claims, lifecycle.PromotionLoop)
+	if claim == nil {
+		return nil, lifecycle.Errorf(lifecycle.NotFound, "service %s has no promotion running", service)
+	}
+	if c.cfg.Temporal == nil {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "this place has no Temporal")
+	}
+	return claim, nil
+}
+
+func (c *Control) update(ctx context.Context, claim *lifecycle.Claim, name, key string, argument any) (steps.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var state steps.State
+	handle, err := c.cfg.Temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: claim.Owner.WorkflowID, FirstExecutionRunID: claim.Owner.FirstRunID,
+		UpdateID: name + "/" + key, UpdateName: name, Args: []any{argument},
+		WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = handle.Get(ctx, &state)
+	}
+	if err != nil {
+		return state, temporalError(err, name+" promotion "+claim.Owner.WorkflowID)
+	}
+	return state, nil
+}
+
+// RollbackInput takes the way back.
+type RollbackInput struct {
+	Service string `json:"service"`
+	Reason  string `json:"reason"`
+}
+
+// RollbackResult says what serves now and who has not applied it yet.
+type RollbackResult struct {
+	Route  lifecycle.Route `json:"route"`
+	Fence  lifecycle.Fence `json:"fence"`
+	Behind []string        `json:"behind"`
+	Took   string          `json:"took"`
+}
+
+// rollbackWait bounds how long a rollback waits for gateways.
+const rollbackWait = 10 * time.Second
+
+// Rollback takes the service back: from a canary to stable, else from stable to the release before. It
+// needs no gate, no S3 and no Temporal. It returns when every live gateway reports the new generation,
+// and is Refused with their names where some do not.
+var Rollback = UseCase[RollbackInput, RollbackResult]{"rollback", Operator, (*Control).rollback}
+
+func (c *Control) rollback(ctx context.Context, caller Caller, in RollbackInput) (RollbackResult, error) {
+	began := c.cfg.Now()
+	route, fence, err := c.cfg.Registry.RollBack(ctx, registry.Rollback{
+		Service: in.Service, By: caller.actor(), Reason: in.Reason,
+	})
+	if err != nil {
+		return RollbackResult{}, err
+	}
+	out := RollbackResult{Route: route, Fence: fence}
+	out.Behind, err = c.awaitGateways(ctx, route)
+	out.Took = c.cfg.Now().Sub(began).Round(time.Millisecond).String()
+	if err == nil && len(out.Behind) > 0 {
+		err = lifecycle.Errorf(lifecycle.Refused,
+			"rolled back to generation %d, but gateways %v have not reported it after %s; they drop the canary by themselves within %s",
+			route.Generation, out.Behind, rollbackWait, lifecycle.LeaseTime)
+	}
+	return out, err
+}
+
+func (c *Control) awaitGateways(ctx context.Context, route lifecycle.Route) ([]string, error) {
+	deadline := time.NewTimer(rollbackWait)
+	defer deadline.Stop()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		gateways, err := c.cfg.Registry.Gateways(ctx, route.Service, liveWithin)
+		if err != nil {
+			return nil, err
+		}
+		late := behind(gateways, route)
+		if len(late) == 0 {
+			return late, nil
+		}
+		select {
+		case <-again.C:
+		case <-deadline.C:
+			return late, nil
+		case <-ctx.Done():
+			return late, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package control
+
+import (
+	"context"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/registry"
+)
+
+// ApplyInput declares a service.
+type ApplyInput struct {
+	Service lifecycle.Service `json:"service"`
+	DryRun  bool              `json:"dry_run,omitempty"` // check and show, change nothing
+}
+
+// ApplyResult says what changed.
+type ApplyResult struct {
+	Version   registry.ServiceVersion `json:"version"`
+	Schedules []ScheduleChange        `json:"schedules"`
+	Warning   string                  `json:"warning,omitempty"`
+}
+
+// Apply stores a declaration and reconciles its schedules. Applying the same again changes nothing.
+var Apply = UseCase[ApplyInput, ApplyResult]{"apply", Admin, (*Control).apply}
+
+func (c *Control) apply(ctx context.Context, caller Caller, in ApplyInput) (ApplyResult, error) {
+	service := in.Service.WithDefaults()
+	if err := service.Check(); err != nil {
+		return ApplyResult{}, err
+	}
+	if in.DryRun {
+		return ApplyResult{Version: registry.ServiceVersion{Service: service.Name, Digest: service.Digest()}}, nil
+	}
+	version, err := c.cfg.Registry.ApplyService(ctx, service, caller.actor())
+	if err != nil {
+		return ApplyResult{}, err
+	}
+	out := ApplyResult{Version: version}
+	if out.Schedules, err = c.reconcile(ctx, service); err != nil {
+		out.Warning = "the declaration is stored, but its schedules are not reconciled: " + err.Error() + "; apply again"
+	}
+	return out, nil
+}
+
+// Services lists what is declared.
+var Services = UseCase[struct{}, []registry.ServiceVersion]{"services", Viewer,
+	func(c *Control, ctx context.Context, _ Caller, _ struct{}) ([]registry.ServiceVersion, error) {
+		return c.cfg.Registry.Services(ctx)
+	}}
+
+// ReleasesInput asks for a service's releases, newest first.
+type ReleasesInput struct {
+	Service string `json:"service"`
+	Limit   int    `json:"limit,omitempty"` // default 20
+}
+
+// Releases lists them.
+var Releases = UseCase[ReleasesInput, []registry.ReleaseInfo]{"releases", Viewer,
+	func(c *Control, ctx context.Context, _ Caller, in ReleasesInput) ([]registry.ReleaseInfo, error) {
+		return c.cfg.Registry.Releases(ctx, in.Service, limit(in.Limit, 20))
+	}}
+
+// DiffInput names two releases by ID or its beginning.
+type DiffInput struct {
+	Service string `json:"service"`
+	Before  string `json:"before"`
+	After   string `json:"after"`
+}
+
+// DiffResult names the levers that changed.
+type DiffResult struct {
+	Before lifecycle.Release `json:"before"`
+	After  lifecycle.Release `json:"after"`
+	Levers []lifecycle.Lever `json:"levers"`
+}
+
+// Diff compares two releases.
+var Diff = UseCase[DiffInput, DiffResult]{"diff", Viewer, (*Control).diff}
+
+func (c *Control) diff(ctx context.Context, _ Caller, in DiffInput) (DiffResult, error) {
+	_, before, err := c.cfg.Registry.Release(ctx, in.Service, in.Before)
+	if err != nil {
+		return DiffResult{}, err
+	}
+	_, after, err := c.cfg.Registry.Release(ctx, in.Service, in.After)
+	if err != nil {
+		return DiffResult{}, err
+	}
+	return DiffResult{before, after, lifecycle.Levers(before, after)}, nil
+}
+
+// LedgerInput asks for a part of a service's history.
+type LedgerInput struct {
+	Service string                 `json:"service"`
+	After   int64                  `json:"after,omitempty"` // sequence
+	Kinds   []lifecycle.LedgerKind `json:"kinds,omitempty"`
+	Limit   int                    `json:"limit,omitempty"` // default 100
+}
+
+// Ledger reads the history.
+var Ledger = UseCase[LedgerInput, []lifecycle.LedgerEntry]{"ledger", Viewer,
+	func(c *Control, ctx context.Context, _ Caller, in LedgerInput) ([]lifecycle.LedgerEntry, error) {
+		return c.cfg.Registry.Ledger(ctx, registry.LedgerQuery{
+			Service: in.Service, After: in.After, Kinds: in.Kinds, Limit: limit(in.Limit, 100),
+		})
+	}}
+
+// FeedbackInput names a service.
+type FeedbackInput struct {
+	Service string `json:"service"`
+}
+
+// FeedbackResult counts by kind and shows the ladder.
+type FeedbackResult struct {
+	Counts map[string]int           `json:"counts"`
+	Ladder []lifecycle.LadderRecord `json:"ladder"`
+}
+
+// Feedback shows what users reported and what was tried against it.
+var Feedback = UseCase[FeedbackInput, FeedbackResult]{"feedback", Viewer, (*Control).feedback}
+
+func (c *Control) feedback(ctx context.Context, _ Caller, in FeedbackInput) (FeedbackResult, error) {
+	counts, err := c.cfg.Captured.FeedbackCounts(ctx, in.Service)
+	if err != nil {
+		return FeedbackResult{}, err
+	}
+	ladder, err := c.cfg.Registry.Ladder(ctx, in.Service)
+	return FeedbackResult{counts, ladder}, err
+}
+
+func limit(asked, usual int) int {
+	if asked <= 0 {
+		return usual
+	}
+	return min(asked, 1000)
+}

@@ -1,0 +1,83 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// Role says what somebody may do. A role includes those before it.
+type Role string
+
+const (
+	Viewer   Role = "viewer"
+	Operator Role = "operator"
+	Approver Role = "approver"
+	Admin    Role = "admin"
+)
+
+var ranks = []Role{Viewer, Operator, Approver, Admin}
+
+// Includes says whether r may do what needs the other role. An unknown role may do nothing.
+func (r Role) Includes(needed Role) bool {
+	have := slices.Index(ranks, r)
+	return have >= 0 && have >= slices.Index(ranks, needed)
+}
+
+// Caller is who asks.
+type Caller struct {
+	Name string
+	Role Role
+	Via  string // "cli", "console"
+}
+
+func (c Caller) actor() lifecycle.Actor { return lifecycle.Actor{Name: c.Name, Via: c.Via} }
+
+// UseCase is one thing that people can do, typed at both ends.
+type UseCase[In, Out any] struct {
+	Name string
+	Role Role
+	do   func(*Control, context.Context, Caller, In) (Out, error)
+}
+
+// Do checks the role and does it.
+func (u UseCase[In, Out]) Do(ctx context.Context, c *Control, caller Caller, in In) (Out, error) {
+	var none Out
+	if !caller.Role.Includes(u.Role) {
+		return none, lifecycle.Errorf(lifecycle.Refused, "%s: needs role %s; %s has role %q", u.Name, u.Role, caller.Name, caller.Role)
+	}
+	out, err := u.do(c, ctx, caller, in)
+	return out, lifecycle.Wrap(err, "%s", u.Name)
+}
+
+// Handler is a use case whose types are JSON.
+type Handler struct {
+	Name string
+	Role Role
+	Do   func(ctx context.Context, c *Control, caller Caller, in []byte) (any, error)
+}
+
+func (u UseCase[In, Out]) handler() Handler {
+	return Handler{Name: u.Name, Role: u.Role, Do: func(ctx context.Context, c *Control, caller Caller, raw []byte) (any, error) {
+		var in In
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&in); err != nil {
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: input: %v", u.Name, err)
+		}
+		return u.Do(ctx, c, caller, in)
+	}}
+}
+
+// Handlers lists every use case, for the API.
+func Handlers() []Handler {
+	return []Handler{
+		Apply.handler(), Services.handler(), Status.handler(), Releases.handler(), Diff.handler(),
+		Promote.handler(), Intervene.handler(), Approve.handler(), Rollback.handler(),
+		Start.handler(), Watch.handler(), Evaluations.handler(), Ledger.handler(), Feedback.handler(),
+		Schedules.handler(), ChangeSchedule.handler(),
+	}
+}

@@ -1,0 +1,162 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strings"
+
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
+)
+
+// StartInput starts a loop by its workflow type.
+type StartInput struct {
+	Workflow string          `json:"workflow"` // steps.ContinuePretraining, ...
+	Input    json.RawMessage `json:"input"`    // as a person would write it in the Temporal UI
+}
+
+// Started names a running workflow.
+type Started struct {
+	WorkflowID string `json:"workflow_id"`
+	RunID      string `json:"run_id"`
+	URL        string `json:"url,omitempty"`
+}
+
+// Start starts a loop other than a promotion. The claim, not the ID, keeps a second one out.
+var Start = UseCase[StartInput, Started]{"start", Operator, (*Control).startLoop}
+
+// customary IDs of the loops that may be started by name.
+func customaryID(workflow, service string) (string, bool) {
+	prefix, ok := map[string]string{
+		steps.ContinuePretraining: "pretrain/",
+		steps.RebuildIndex:        "index/",
+		steps.EvaluateRelease:     "evaluate/",
+		steps.TuneFromFeedback:    "tune/",
+		steps.BuildDataset:        "dataset/",
+	}[workflow]
+	return prefix + service, ok
+}
+
+func (c *Control) startLoop(ctx context.Context, caller Caller, in StartInput) (Started, error) {
+	var input map[string]any
+	if err := json.Unmarshal(in.Input, &input); err != nil {
+		return Started{}, lifecycle.Errorf(lifecycle.Invalid, "input: %v; give an object with at least a service", err)
+	}
+	service, _ := input["service"].(string)
+	if err := lifecycle.CheckServiceName(service); err != nil {
+		return Started{}, err
+	}
+	id, ok := customaryID(in.Workflow, service)
+	if !ok {
+		return Started{}, lifecycle.Errorf(lifecycle.Invalid, "workflow: %q cannot be started here", in.Workflow)
+	}
+	input["by"] = caller.Name
+	return c.start(ctx, in.Workflow, id, input)
+}
+
+func (c *Control) start(ctx context.Context, workflow, id string, input any) (Started, error) {
+	if c.cfg.Temporal == nil {
+		return Started{}, lifecycle.Errorf(lifecycle.Unavailable, "start %s: this place has no Temporal", workflow)
+	}
+	run, err := c.cfg.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: id, TaskQueue: steps.Queue,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		WorkflowIDReusePolicy:                    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	}, workflow, input)
+	var running *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &running) {
+		return Started{}, &lifecycle.Error{
+			Kind:    lifecycle.Busy,
+			Message: "workflow " + id + " is running already: " + c.link(id, running.RunId),
+			Fields:  map[string]string{"workflow_id": id, "run_id": running.RunId},
+		}
+	}
+	if err != nil {
+		return Started{}, lifecycle.Errorf(lifecycle.Unavailable, "start %s: %w", workflow, err)
+	}
+	return Started{run.GetID(), run.GetRunID(), c.link(run.GetID(), run.GetRunID())}, nil
+}
+
+// WatchInput names a workflow.
+type WatchInput struct {
+	WorkflowID string `json:"workflow_id"`
+	RunID      string `json:"run_id,omitempty"`
+}
+
+// Watched is how a workflow stands now.
+type Watched struct {
+	Status   string              `json:"status"` // "Running", "Completed", "Failed", "Canceled", "Terminated", ...
+	State    *steps.State        `json:"state,omitempty"`
+	Progress *lifecycle.Progress `json:"progress,omitempty"` // of a running job
+	Result   json.RawMessage     `json:"result,omitempty"`
+	Error    *lifecycle.Error    `json:"error,omitempty"`
+}
+
+// Watch shows how a workflow stands; followers call it again and again.
+var Watch = UseCase[WatchInput, Watched]{"watch", Viewer, (*Control).watch}
+
+func (c *Control) watch(ctx context.Context, _ Caller, in WatchInput) (Watched, error) {
+	if c.cfg.Temporal == nil {
+		return Watched{}, lifecycle.Errorf(lifecycle.Unavailable, "this place has no Temporal")
+	}
+	described, err := c.cfg.Temporal.DescribeWorkflowExecution(ctx, in.WorkflowID, in.RunID)
+	if err != nil {
+		return Watched{}, temporalError(err, "describe workflow "+in.WorkflowID)
+	}
+	info := described.GetWorkflowExecutionInfo()
+	out := Watched{Status: info.GetStatus().String()}
+	owner := lifecycle.Owner{WorkflowID: in.WorkflowID}
+	if info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		out.State = c.ask(ctx, owner)
+		for _, activity := range described.GetPendingActivities() {
+			var progress lifecycle.Progress
+			payloads := activity.GetHeartbeatDetails().GetPayloads()
+			if len(payloads) > 0 && json.Unmarshal(payloads[0].GetData(), &progress) == nil && progress.Total > 0 {
+				out.Progress = &progress
+			}
+		}
+		return out, nil
+	}
+	err = c.cfg.Temporal.GetWorkflow(ctx, in.WorkflowID, info.GetExecution().GetRunId()).Get(ctx, &out.Result)
+	if err != nil {
+		out.Error = &lifecycle.Error{Kind: steps.KindOf(err), Message: steps.FromTemporal(err).Error()}
+	}
+	return out, nil
+}
+
+// temporalError: what does not exist is NotFound; anything else means that Temporal did not answer.
+func temporalError(err error, trying string) error {
+	var missing *serviceerror.NotFound
+	var invalid *serviceerror.InvalidArgument
+	switch {
+	case errors.As(err, &missing):
+		return lifecycle.Errorf(lifecycle.NotFound, "%s: %w", trying, err)
+	case errors.As(err, &invalid):
+		return lifecycle.Errorf(lifecycle.Invalid, "%s: %w", trying, err)
+	case steps.KindOf(err) != lifecycle.Internal:
+		return lifecycle.Wrap(steps.FromTemporal(err), "%s", trying)
+	default:
+		return lifecycle.Errorf(lifecycle.Unavailable, "%s: %w", trying, err)
+	}
+}
+
+// WorkflowURL is a run's page in the Temporal UI.
+func WorkflowURL(ui, namespace, workflowID, runID string) string {
+	link := strings.TrimSuffix(ui, "/") + "/namespaces/" + url.PathEscape(namespace) + "/workflows/" + url.PathEscape(workflowID)
+	if runID != "" {
+		link += "/" + url.PathEscape(runID)
+	}
+	return link
+}
+
+// StartURL is the Temporal UI's start form with all but the input filled in.
+func StartURL(ui, namespace, workflow, workflowID string) string {
+	query := url.Values{"workflowId": {workflowID}, "taskQueue": {steps.Queue}, "workflowType": {workflow}}
+	return strings.TrimSuffix(ui, "/") + "/namespaces/" + url.PathEscape(namespace) + "/workflows/start-workflow?" + query.Encode()
+}
