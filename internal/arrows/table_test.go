@@ -107,10 +107,10 @@ var table = map[string]row{
 	configs: {rooms: []string{lifecycle}, modules: []string{viper, yaml, jsonschema}, never: []string{pgx, minio, temporalSDK}},
 	"cmd/refit": {
 		rooms: []string{
-			lifecycle, configs, control, console, gateway, workers, activities, registry, capture,
+			lifecycle, steps, configs, control, console, gateway, workers, activities, registry, capture,
 			compute, serving, artifacts, telemetry,
 		},
-		modules: []string{cobra, viper, temporalSDK},
+		modules: []string{cobra, viper, temporalSDK, prometheus, xsync},
 	},
 	"configs/internal/schema": {rooms: []string{configs}},
 	"internal/arrows":         {},

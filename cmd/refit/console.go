@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"os/user"
+
+	"github.com/refitml/refit/configs"
+	"github.com/refitml/refit/internal/console"
+	"github.com/refitml/refit/internal/control"
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/telemetry"
+)
+
+// runConsole serves the control API and the page. They answer, if only with what is wrong, also while the
+// registry or Temporal is away.
+func (p *process) runConsole(ctx context.Context, s *shared) error {
+	record, captured, err := s.record(ctx)
+	if err != nil {
+		return err
+	}
+	temporal, err := s.workflows()
+	if err != nil {
+		return err
+	}
+	private, err := p.privateGrantKey()
+	if err != nil {
+		return err
+	}
+	tokens, err := p.tokens()
+	if err != nil {
+		return err
+	}
+	use := control.New(control.Config{
+		Registry: record, Captured: captured, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
+		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
+	})
+	handler := console.New(console.Config{
+		Control: use, Tokens: tokens, SignIn: p.settings.Control.SignIn, Log: p.log, Metrics: telemetry.Handler(p.metrics),
+	})
+	return serveHTTP(ctx, p.listeners[consoleRole], handler)
+}
+
+// tokens are the CLI's own and those of the settings.
+func (p *process) tokens() ([]console.Token, error) {
+	own, err := ownToken(p.settings.Control.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	tokens := []console.Token{{Name: userName(), Role: control.Admin, Secret: own}}
+	for _, t := range p.settings.Control.Tokens {
+		secret, err := configs.Secret(t.Secret)
+		if err != nil {
+			return nil, lifecycle.Wrap(err, "control.tokens: %s", t.Name)
+		}
+		tokens = append(tokens, console.Token{Name: t.Name, Role: control.Role(t.Role), Secret: secret})
+	}
+	return tokens, console.CheckTokens(tokens)
+}
+
+// userName is whose the token file is: who may read it acts in this name.
+func userName() string {
+	u, err := user.Current()
+	if err != nil {
+		return "unnamed"
+	}
+	return u.Username
+}

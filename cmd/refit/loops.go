@@ -1,0 +1,151 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/refitml/refit/internal/control"
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// newLoop makes a command that starts a loop and, if asked, follows it.
+func newLoop(a *app, cmd *cobra.Command, workflow string, input func(service string) any, ended func(control.Watched) error) *cobra.Command {
+	var watch bool
+	cmd.Args = cobra.ExactArgs(1)
+	cmd.Flags().BoolVar(&watch, "watch", false, "follow it until it ends")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		raw, err := json.Marshal(input(args[0]))
+		if err != nil {
+			return err
+		}
+		started, err := call(a, cmd, control.Start, control.StartInput{Workflow: workflow, Input: raw})
+		if err != nil || !watch {
+			return a.report(started, err, func(w io.Writer) { printStarted(w, started) })
+		}
+		final, err := a.follow(cmd, started)
+		if err != nil {
+			return err
+		}
+		return ended(final)
+	}
+	return cmd
+}
+
+func printStarted(w io.Writer, s control.Started) {
+	fmt.Fprintf(w, "started %s\n", s.WorkflowID)
+	if s.URL != "" {
+		fmt.Fprintln(w, s.URL)
+	}
+}
+
+func newTrain(a *app) *cobra.Command {
+	var in struct {
+		Service string `json:"service"`
+		Stage   string `json:"stage,omitempty"`
+		Corpus  string `json:"corpus,omitempty"`
+	}
+	cmd := &cobra.Command{Use: "train SERVICE", Short: "Continue pre-training on the fresh domain; trains the base first where there is none"}
+	cmd.Flags().StringVar(&in.Stage, "stage", "", "base or continued (default continued)")
+	cmd.Flags().StringVar(&in.Corpus, "corpus", "", "fresh domain (default fresh)")
+	return newLoop(a, cmd, "ContinuePretraining", func(service string) any { in.Service = service; return in }, a.printResult)
+}
+
+func newIndex(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "index SERVICE", Short: "Rebuild and measure the retrieval index"}
+	return newLoop(a, cmd, "RebuildIndex", serviceOnly, a.printResult)
+}
+
+func newTune(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "tune SERVICE", Short: "Turn feedback into a dataset and open a ladder record"}
+	return newLoop(a, cmd, "TuneFromFeedback", serviceOnly, a.printResult)
+}
+
+func serviceOnly(service string) any { return map[string]string{"service": service} }
+
+func newEvaluate(a *app) *cobra.Command {
+	var in struct {
+		Service  string `json:"service"`
+		Release  string `json:"release,omitempty"`
+		Baseline string `json:"baseline,omitempty"`
+	}
+	cmd := &cobra.Command{
+		Use: "evaluate SERVICE", Short: "Judge a release at its gate",
+		Long: "Let a release and its baseline answer the same suite and judge the gate. With --watch the exit code is the verdict.\n\n" + exitCodes,
+	}
+	cmd.Flags().StringVar(&in.Release, "release", "", "release to judge (default: the newest)")
+	cmd.Flags().StringVar(&in.Baseline, "baseline", "", "release to compare with (default: stable)")
+	return newLoop(a, cmd, "EvaluateRelease", func(service string) any { in.Service = service; return in }, a.verdictGiven)
+}
+
+func (a *app) verdictGiven(final control.Watched) error {
+	var verdict lifecycle.Verdict
+	if err := json.Unmarshal(final.Result, &verdict); err != nil {
+		return lifecycle.Errorf(lifecycle.Internal, "read the verdict: %w", err)
+	}
+	err := a.report(verdict, nil, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %v\n", verdict.Outcome, verdict.Reasons)
+		var rows [][]string
+		for _, c := range verdict.Capabilities {
+			rows = append(rows, []string{
+				c.Capability, c.Metric, fmt.Sprint(c.Items), fmt.Sprintf("%.4f", c.Baseline), fmt.Sprintf("%.4f", c.Candidate),
+				fmt.Sprintf("%+.4f to %+.4f", c.Low, c.High), string(c.Outcome),
+			})
+		}
+		table(w, []string{"CAPABILITY", "METRIC", "ITEMS", "BASELINE", "CANDIDATE", "DIFFERENCE", "VERDICT"}, rows)
+	})
+	if err == nil {
+		if refused := verdict.Outcome.Err(fmt.Sprint(verdict.Reasons)); refused != nil {
+			err = &exitError{lifecycle.KindOf(refused).ExitCode(), refused.Error()}
+		}
+	}
+	return err
+}
+
+func (a *app) printResult(final control.Watched) error {
+	var result any
+	if err := json.Unmarshal(final.Result, &result); err != nil {
+		return lifecycle.Errorf(lifecycle.Internal, "read the result: %w", err)
+	}
+	a.printJSON(result)
+	return nil
+}
+
+// followInterval is how often a view asks again.
+const followInterval = time.Second
+
+// follow shows a workflow until it ends. Leaving the view leaves the workflow alone.
+func (a *app) follow(cmd *cobra.Command, started control.Started) (control.Watched, error) {
+	client, err := a.client()
+	if err != nil {
+		return control.Watched{}, err
+	}
+	view := view{out: a.diagnostics}
+	ticker := time.NewTicker(followInterval)
+	defer ticker.Stop()
+	for {
+		now, err := control.Call(cmd.Context(), client, control.Watch, control.WatchInput{WorkflowID: started.WorkflowID, RunID: started.RunID})
+		switch {
+		case lifecycle.Is(err, lifecycle.Unavailable):
+			view.say("waiting for the control API: " + err.Error())
+		case err != nil:
+			return now, err
+		case now.Status != "Running":
+			view.end()
+			if now.Error != nil {
+				return now, now.Error
+			}
+			return now, nil
+		default:
+			view.show(now)
+		}
+		select {
+		case <-ticker.C:
+		case <-cmd.Context().Done():
+			return now, cmd.Context().Err()
+		}
+	}
+}

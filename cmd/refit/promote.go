@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/refitml/refit/internal/control"
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
+)
+
+func newPromote(a *app) *cobra.Command {
+	var in control.PromoteInput
+	var watch bool
+	cmd := &cobra.Command{
+		Use: "promote SERVICE", Short: "Move a gated release to all traffic",
+		Long: "Start PromoteRelease: gate, canary steps, stable. Leaving the view (Ctrl-C) does not stop the promotion.\n\n" + exitCodes,
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringVar(&in.Release, "release", "", "release to promote, by ID or its beginning (default: the newest)")
+	cmd.Flags().BoolVar(&in.Approval, "approval", false, "ask a person before every step")
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger")
+	cmd.Flags().BoolVar(&watch, "watch", false, "follow it until it ends")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in.Service = args[0]
+		started, err := call(a, cmd, control.Promote, in)
+		if err != nil || !watch {
+			return a.report(started, err, func(w io.Writer) { printStarted(w, started) })
+		}
+		final, err := a.follow(cmd, started)
+		if err != nil {
+			return err
+		}
+		return a.promotionEnded(final)
+	}
+	return cmd
+}
+
+// promotionEnded prints how a promotion ended; one that was rolled back exits as regress.
+func (a *app) promotionEnded(final control.Watched) error {
+	var result steps.PromotionResult
+	if err := json.Unmarshal(final.Result, &result); err != nil {
+		return lifecycle.Errorf(lifecycle.Internal, "read the promotion's result: %w", err)
+	}
+	err := a.report(result, nil, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: release %s: %s\n", result.Phase, result.Release.Short(), result.Reason)
+		for _, s := range result.Steps {
+			fmt.Fprintf(w, "  step %d at %s: %s: %s\n", s.Index+1, s.Allowed, s.Verdict.Decision, s.Verdict.Reason)
+		}
+		if t := result.Touched; t != nil && result.Phase != lifecycle.RolloutPromoted {
+			fmt.Fprintf(w, "  touched %d conversations, %d requests, %d tokens\n", t.Conversations, t.Requests, t.Tokens)
+		}
+	})
+	if err == nil && result.Phase != lifecycle.RolloutPromoted {
+		err = &exitError{lifecycle.Regress.ExitCode(), "not promoted: " + result.Reason}
+	}
+	return err
+}
+
+func newApprove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "approve SERVICE", Short: "Let the waiting step of a promotion begin", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			state, err := call(a, cmd, control.Approve, control.ApproveInput{Service: args[0]})
+			return a.report(state, err, func(w io.Writer) { fmt.Fprintln(w, "approved") })
+		},
+	}
+}
+
+func newIntervene(a *app, action string) *cobra.Command {
+	in := control.InterveneInput{Action: action}
+	cmd := &cobra.Command{Use: action + " SERVICE", Args: cobra.ExactArgs(1), Short: map[string]string{
+		"pause":  "Hold a promotion where it is; its clock stops, harm still rolls back",
+		"resume": "Let a paused promotion go on",
+		"abort":  "End a promotion and give all traffic back to stable",
+		"reject": "Refuse the waiting step and give all traffic back to stable",
+	}[action]}
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger")
+	cmd.Flags().StringVar(&in.Key, "key", "", "repeated with the same key it is done once")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in.Service = args[0]
+		state, err := call(a, cmd, control.Intervene, in)
+		return a.report(state, err, func(w io.Writer) { fmt.Fprintf(w, "%s: done (phase %s)\n", action, state.Phase) })
+	}
+	return cmd
+}
+
+func newStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "status SERVICE", Short: "Show what serves, what is on its way, and the way back", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := call(a, cmd, control.Status, control.StatusInput{Service: args[0]})
+			return a.report(s, err, func(w io.Writer) { printStatus(w, s) })
+		},
+	}
+}
+
+func printStatus(w io.Writer, s control.StatusResult) {
+	fmt.Fprintf(w, "service      %s\n", s.Service)
+	fmt.Fprintf(w, "stable       %s (generation %d)\n", orNone(s.Route.Stable), s.Route.Generation)
+	if s.Route.Canary != "" {
+		fmt.Fprintf(w, "canary       %s at %s, step %d\n", s.Route.Canary.Short(), s.Route.Share, s.Route.Step+1)
+	}
+	fmt.Fprintf(w, "way back     %s\n", s.WayBack)
+	fmt.Fprintf(w, "attribution  %s\n", s.Attributed)
+	fmt.Fprintf(w, "gateways     %d live", len(s.Gateways))
+	if len(s.Behind) > 0 {
+		fmt.Fprintf(w, ", behind: %s", strings.Join(s.Behind, ", "))
+	}
+	fmt.Fprintln(w)
+	for _, claim := range s.Claims {
+		fmt.Fprintf(w, "claim        %s by %s, fence %d\n", claim.Loop, claim.Owner.WorkflowID, claim.Fence)
+	}
+	if r := s.Rollout; r != nil {
+		fmt.Fprintf(w, "rollout      %s of %s: %s\n", r.Phase, r.Release.Short(), r.Reason)
+	}
+	if s.Running != nil {
+		fmt.Fprintf(w, "now          %s: %s\n", s.Running.Phase, s.Running.Reason)
+	}
+	if s.TemporalUI != "" {
+		fmt.Fprintf(w, "temporal ui  %s\n", s.TemporalUI)
+	}
+}
+
+func orNone(d lifecycle.Digest) string {
+	if d == "" {
+		return "none"
+	}
+	return d.Short()
+}
