@@ -151,6 +151,23 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
+// What was learned of any text can be written and read again.
+func FuzzLearn(f *testing.F) {
+	for _, s := range []string{prose, strings.Repeat("aaaaaaa aaaa", 9), "abcabc zabzabc abcdabcd bcdbc\xff\xff\xff\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		tok, err := Learn(slices.Values([]string{s, s}), 400)
+		require.NoError(t, err)
+		raw, err := json.Marshal(tok)
+		require.NoError(t, err)
+		var again Tokenizer
+		require.NoError(t, json.Unmarshal(raw, &again))
+		require.Equal(t, tok.Encode(s), again.Encode(s))
+		require.Equal(t, s, again.Decode(again.Encode(s)))
+	})
+}
+
 func FuzzUnmarshal(f *testing.F) {
 	raw, err := json.Marshal(learned(f, 280))
 	require.NoError(f, err)

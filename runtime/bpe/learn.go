@@ -9,8 +9,9 @@ import (
 
 // Learn makes a tokenizer of exactly size tokens (256 bytes, the special token and size-257 merges; fewer
 // merges only if the text has no more pairs that occur twice). The result depends on the texts' word counts
-// alone: ties go to the pair with the smaller tokens. Pair counts are kept up to date word by word,
-// so the cost grows with what a merge touches and not with the corpus.
+// alone: ties go to the pair with the smaller tokens. A pair whose bytes are a token already is passed over,
+// because a name in tokenizer.json has one ID. Pair counts are kept up to date word by word, so the cost grows
+// with what a merge touches and not with the corpus.
 // Source: Sennrich, Haddow and Birch 2016, arXiv 1508.07909.
 func Learn(texts iter.Seq[string], size int) (*Tokenizer, error) {
 	if size < firstMerge || size > 1<<16 {
@@ -25,12 +26,18 @@ func Learn(texts iter.Seq[string], size int) (*Tokenizer, error) {
 		}
 	}
 	l := newLearner(counts)
-	for len(l.merges) < size-firstMerge {
+	for len(l.bytes) < size {
 		p, ok := l.best()
 		if !ok {
 			break
 		}
-		l.merge(p, firstMerge+len(l.merges))
+		joined := l.bytes[p.left] + l.bytes[p.right]
+		if l.taken[joined] {
+			continue
+		}
+		l.taken[joined] = true
+		l.bytes = append(l.bytes, joined)
+		l.merge(p, len(l.bytes)-1)
 	}
 	return newTokenizer(l.merges), nil
 }
@@ -48,10 +55,12 @@ type learner struct {
 	where  map[pair]map[int]struct{}
 	queue  pairQueue
 	merges []pair
+	bytes  []string // token to its bytes
+	taken  map[string]bool
 }
 
 func newLearner(counts map[string]int) *learner {
-	l := &learner{count: map[pair]int{}, where: map[pair]map[int]struct{}{}}
+	l := &learner{count: map[pair]int{}, where: map[pair]map[int]struct{}{}, bytes: newTokenizer(nil).bytes, taken: map[string]bool{}}
 	texts := make([]string, 0, len(counts))
 	for text := range counts {
 		texts = append(texts, text)

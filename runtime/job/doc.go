@@ -5,6 +5,6 @@
 // that gets one JSON line per report, appended with one write each). Exit codes: 0 done, 64 the spec or an
 // input is wrong and a retry cannot help, 75 try again from the last checkpoint, 1 anything else.
 //
-// Not promised: that a line of progress was written for every step, or that its loss is exact (it is rounded by JSON
-// only; it belongs to one batch).
+// Not promised: that a line of progress was written for every step. Steps after the last checkpoint are reported again
+// by the next try.
 package job

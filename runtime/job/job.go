@@ -116,8 +116,8 @@ type Report struct {
 	Time            time.Time `json:"time"`
 	Step            int       `json:"step"`
 	Total           int       `json:"total"`
-	Loss            float64   `json:"loss,omitempty"` // nats a token, of the last batch
-	Tokens          int       `json:"tokens,omitempty"`
+	Loss            float64   `json:"loss,omitempty"`   // nats a token, mean over the steps since the last report
+	Tokens          int       `json:"tokens,omitempty"` // seen since the run began, by all its tries
 	TokensPerSecond float64   `json:"tokens_per_s,omitempty"`
 	LearningRate    float64   `json:"learning_rate,omitempty"`
 	Checkpoint      int       `json:"checkpoint,omitempty"` // the newest checkpoint's step

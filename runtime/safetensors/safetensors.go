@@ -10,7 +10,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 	"sort"
 )
 
@@ -55,7 +54,7 @@ func Write(w io.Writer, f File) error {
 			return fmt.Errorf("write tensor %q: shape %v does not hold %d values", name, t.Shape, len(t.Data))
 		}
 		end := at + 4*uint64(len(t.Data))
-		header[name] = entry{DType: "F32", Shape: slices.Concat([]int{}, t.Shape), Offsets: [2]uint64{at, end}}
+		header[name] = entry{DType: "F32", Shape: append([]int{}, t.Shape...), Offsets: [2]uint64{at, end}}
 		at = end
 	}
 	encoded, err := json.Marshal(header)

@@ -65,6 +65,8 @@ func appendFile(documents []Document, file string, seen map[string]bool) ([]Docu
 			return nil, fmt.Errorf("read the dataset: %s line %d: not UTF-8", file, n)
 		case d.ID == "" || seen[d.ID]:
 			return nil, fmt.Errorf("read the dataset: %s line %d: the ID %q is empty or was there before", file, n, d.ID)
+		case strings.TrimSpace(d.Text) == "":
+			return nil, fmt.Errorf("read the dataset: %s line %d: the document %s has no text", file, n, d.ID)
 		}
 		seen[d.ID] = true
 		documents = append(documents, d)

@@ -56,10 +56,7 @@ func (o *order) window(index int) []int32 {
 		rng := rand.New(rand.NewPCG(o.seed, o.salt<<32|uint64(epoch)))
 		o.epoch, o.permutation, o.offset = epoch, rng.Perm(o.windowsTotal), rng.IntN(o.length)
 	}
-	from := o.permutation[index%o.windowsTotal]*o.length + o.offset
-	if from+o.length+1 > len(o.stream.tokens) {
-		from = len(o.stream.tokens) - o.length - 1
-	}
+	from := o.permutation[index%o.windowsTotal]*o.length + o.offset // at most length before the last window's end
 	return o.stream.tokens[from : from+o.length+1]
 }
 

@@ -9,7 +9,8 @@
 //
 // States of a run: no checkpoint (start, from step 0) → checkpoint at step n (continue) → model written (done).
 // A checkpoint holds weights, both moments and the step; it is written under another name, synced and renamed, and
-// carries the fingerprint of spec and inputs: a checkpoint of another run is refused. The last two are kept; if the newest
-// cannot be read, the one before is used, and if neither can, the job fails rather than silently starting anew.
+// carries a digest of its content and the fingerprint of spec and inputs: a checkpoint of another run is refused. The
+// last two are kept; if the newest is not whole, the one before is used, and if neither is, the job fails rather than
+// silently starting anew.
 // Bound: a kill loses at most CheckpointEvery steps.
 package trainer

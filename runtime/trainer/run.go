@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/gomlx/compute"
+
 	"github.com/refitml/refit/runtime/bpe"
 	"github.com/refitml/refit/runtime/job"
 	"github.com/refitml/refit/runtime/llama"
@@ -24,8 +26,9 @@ import (
 // reportEvery is the longest time between two lines of progress while steps are being done.
 const reportEvery = time.Second
 
-// Summary is training.json beside the model: what was done. Losses are nats a token; bits per byte weigh them by the
-// mean bytes of a token in the fresh stream. Times are left out, so that equal runs write equal files.
+// Summary is training.json beside the model: what was done. Times are left out, so that equal runs write equal
+// files. Bits per byte are of text that was not trained on, left out where a dataset has no held-out part; they
+// show whether training went well and are no measurement for a gate.
 type Summary struct {
 	Spec          Spec    `json:"spec"` // with all defaults filled in
 	Continued     bool    `json:"continued"`
@@ -35,10 +38,12 @@ type Summary struct {
 	DatasetBytes  int     `json:"dataset_bytes"`
 	ReplayTokens  int     `json:"replay_tokens,omitempty"`
 	TrainedTokens int     `json:"trained_tokens"`
-	FinalLoss     float64 `json:"final_loss"`        // of the last batch
-	FinalBitsByte float64 `json:"final_bits_a_byte"` // of the last batch; of training text, not a measurement of quality
-	BytesPerToken float64 `json:"bytes_per_token"`   // fresh stream
-	InputsAndSpec string  `json:"fingerprint"`       // SHA-256 of spec and inputs
+	FinalLoss     float64 `json:"final_loss"`      // of the last batch, nats a token
+	BytesPerToken float64 `json:"bytes_per_token"` // fresh stream
+	InputsAndSpec string  `json:"fingerprint"`     // SHA-256 of spec and inputs
+
+	HeldOutBitsPerByte *float64 `json:"heldout_bits_per_byte,omitempty"`
+	ReplayBitsPerByte  *float64 `json:"replay_heldout_bits_per_byte,omitempty"`
 }
 
 // Run does a training job: it reads the inputs dataset, model (optional) and replay (optional) and writes the output
@@ -56,11 +61,13 @@ func Run(ctx context.Context, j job.Job, log *slog.Logger) error {
 
 type run struct {
 	job       job.Job
+	backends  []compute.Backend
 	log       *slog.Logger
 	spec      Spec
 	config    llama.Config
 	tokenizer *bpe.Tokenizer
 	data      mixture
+	heldOut   [2]*stream // of the dataset and of replay, where there are
 	state     state
 	step      int // steps done
 	saved     int // the newest checkpoint's step
@@ -88,6 +95,17 @@ func (r *run) prepare() error {
 		}
 	}
 	if err := r.begin(spec, documents, old != nil); err != nil {
+		return err
+	}
+	for i, dir := range []string{dataset, r.job.Input("replay")} {
+		if dir == "" {
+			continue
+		}
+		if r.heldOut[i], err = heldOut(dir, r.tokenizer); err != nil {
+			return fmt.Errorf("%w: %w", job.ErrSpec, err)
+		}
+	}
+	if r.backends, err = newBackends(r.spec.Slices); err != nil {
 		return err
 	}
 	fresh := newStream(r.tokenizer, documents)
@@ -182,15 +200,12 @@ func (r *run) resume() error {
 }
 
 func (r *run) train(ctx context.Context) error {
-	backends, err := newBackends(r.spec.Slices)
+	g, err := newGradients(r.config, r.backends)
 	if err != nil {
 		return err
 	}
-	g, err := newGradients(r.config, backends)
-	if err != nil {
-		return err
-	}
-	reported, since := time.Now(), r.step
+	first := true
+	reported, since, losses := time.Now(), r.step, 0.0
 	for r.step < r.spec.Steps {
 		if ctx.Err() != nil {
 			return r.interrupt()
@@ -210,11 +225,13 @@ func (r *run) train(ctx context.Context) error {
 				return err
 			}
 		}
-		if passed := time.Since(reported); passed >= reportEvery || step == r.spec.Steps || since == step-1 {
-			if err := r.report(loss, float64((step-since)*r.tokensAStep())/passed.Seconds()); err != nil {
+		losses += loss
+		if passed := time.Since(reported); passed >= reportEvery || step == r.spec.Steps || first {
+			steps := float64(step - since)
+			if err := r.report(losses/steps, steps*float64(r.tokensAStep())/passed.Seconds()); err != nil {
 				return err
 			}
-			reported, since = time.Now(), step
+			first, reported, since, losses = false, time.Now(), step, 0
 		}
 	}
 	return nil
@@ -261,7 +278,16 @@ func (r *run) write() error {
 	}
 	r.summary.TrainedTokens = r.step * r.tokensAStep()
 	r.summary.FinalLoss = r.state.loss
-	r.summary.FinalBitsByte = r.state.loss / math.Ln2 / r.summary.BytesPerToken
+	for i, to := range []**float64{&r.summary.HeldOutBitsPerByte, &r.summary.ReplayBitsPerByte} {
+		if r.heldOut[i] == nil {
+			continue
+		}
+		bits, err := bitsPerByte(r.backends[0], r.config, r.state.params, r.tokenizer, *r.heldOut[i])
+		if err != nil {
+			return err
+		}
+		*to = &bits
+	}
 	raw, err := json.MarshalIndent(r.summary, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the training's summary: %w", err)
