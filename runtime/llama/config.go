@@ -34,11 +34,7 @@ func (c Config) HeadSize() int { return c.HiddenSize / c.Heads }
 func (c Config) Parameters() int {
 	n := 0
 	for _, shape := range c.Shapes() {
-		size := 1
-		for _, d := range shape.Dims {
-			size *= d
-		}
-		n += size
+		n += shape.Size()
 	}
 	return n
 }
@@ -80,6 +76,15 @@ func (c Config) Check() error {
 type Shape struct {
 	Name string
 	Dims []int
+}
+
+// Size is the number of values.
+func (s Shape) Size() int {
+	size := 1
+	for _, d := range s.Dims {
+		size *= d
+	}
+	return size
 }
 
 // Shapes lists all weights in a fixed order: embedding, layers from below, last norm. Linear weights are

@@ -185,11 +185,7 @@ func (c checkpoints) decode(file safetensors.File) (int, state, error) {
 	}{{"params.", &s.params}, {"first.", &s.first}, {"second.", &s.second}} {
 		for _, shape := range c.config.Shapes() {
 			t, ok := file.Tensors[part.prefix+shape.Name]
-			size := 1
-			for _, d := range shape.Dims {
-				size *= d
-			}
-			if !ok || len(t.Data) != size {
+			if !ok || !slices.Equal(t.Shape, shape.Dims) {
 				return 0, state{}, fmt.Errorf("tensor %s%s is missing or misshapen", part.prefix, shape.Name)
 			}
 			*part.to = append(*part.to, t.Data)

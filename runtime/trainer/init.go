@@ -15,11 +15,7 @@ func initial(c llama.Config, seed uint64) [][]float32 {
 	rng := rand.New(rand.NewPCG(seed, 0x1417))
 	var weights [][]float32
 	for _, s := range c.Shapes() {
-		size := 1
-		for _, d := range s.Dims {
-			size *= d
-		}
-		w := make([]float32, size)
+		w := make([]float32, s.Size())
 		deviation := 0.02
 		if len(s.Dims) == 2 && !strings.Contains(s.Name, "embed") {
 			deviation = 1 / math.Sqrt(float64(s.Dims[1]))
@@ -41,11 +37,7 @@ func initial(c llama.Config, seed uint64) [][]float32 {
 func zeros(c llama.Config) [][]float32 {
 	var z [][]float32
 	for _, s := range c.Shapes() {
-		size := 1
-		for _, d := range s.Dims {
-			size *= d
-		}
-		z = append(z, make([]float32, size))
+		z = append(z, make([]float32, s.Size()))
 	}
 	return z
 }
