@@ -114,4 +114,5 @@ var table = map[string]row{
 	},
 	"configs/internal/schema": {rooms: []string{configs}},
 	"internal/arrows":         {},
+	"internal/e2e":            {},
 }
