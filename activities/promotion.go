@@ -30,22 +30,24 @@ type Promotion struct {
 // are.
 func (p Promotion) LoadRelease(ctx context.Context, in steps.LoadInput) (steps.LoadResult, error) {
 	defer beat(ctx, nil)()
-	placement, err := p.placement(ctx, in.Service, in.Release)
+	endpoints, err := p.load(ctx, in.Service, in.Release)
+	return steps.LoadResult{Endpoints: endpoints}, err
+}
+
+func (p Promotion) load(ctx context.Context, service string, release lifecycle.Digest) ([]lifecycle.Endpoint, error) {
+	placement, err := p.placement(ctx, service, release)
 	if err != nil {
-		return steps.LoadResult{}, err
+		return nil, err
 	}
 	engine, ok := p.Engines[placement.Service.Serving.Engine]
 	if !ok {
-		return steps.LoadResult{}, lifecycle.Errorf(lifecycle.Invalid, "serving.engine: %q is not reachable from this worker", placement.Service.Serving.Engine)
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "serving.engine: %q is not reachable from this worker", placement.Service.Serving.Engine)
 	}
 	endpoints, err := engine.Load(ctx, placement)
 	if err != nil {
-		return steps.LoadResult{}, err
+		return nil, err
 	}
-	if err := p.Registry.SetEndpoints(ctx, in.Service, in.Release, endpoints); err != nil {
-		return steps.LoadResult{}, err
-	}
-	return steps.LoadResult{Endpoints: endpoints}, nil
+	return endpoints, p.Registry.SetEndpoints(ctx, service, release, endpoints)
 }
 
 // placement brings the release's weights to this machine, verified.
@@ -155,7 +157,7 @@ func (p Promotion) MakeStable(ctx context.Context, in steps.EndInput) (steps.End
 func (p Promotion) RollBack(ctx context.Context, in steps.EndInput) (steps.EndResult, error) {
 	touched, err := p.Captured.Touched(ctx, in.Service, in.Claim.Owner.FirstRunID)
 	if err != nil {
-		p.Log.Warn("blast radius not counted", "service", in.Service, "error", err)
+		orDefault(p.Log).WarnContext(ctx, "blast radius not counted", "service", in.Service, "error", err)
 	}
 	route, _, err := p.Registry.RollBack(ctx, registry.Rollback{
 		Service: in.Service, Fence: in.Claim.Fence, Rollout: in.Claim.Owner.FirstRunID,
