@@ -93,7 +93,7 @@ func (p *process) activities(ctx context.Context, s *shared, temporal client.Cli
 		Jobs:       activities.Jobs{Shelf: shelf, Engines: jobs, Log: p.log},
 		Releases:   activities.Releases{Registry: record},
 		Index:      activities.Index{Shelf: shelf, Engines: servers, Secret: configs.Secret},
-		Evaluation: activities.Evaluation{Shelf: shelf, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log},
+		Evaluation: activities.Evaluation{Shelf: shelf, Engines: servers, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log},
 		Promotion:  activities.Promotion{Registry: record, Captured: captured, Cache: cache, Engines: servers, Log: p.log},
 		Tuning:     activities.Tuning{Shelf: shelf, Captured: captured},
 	}
