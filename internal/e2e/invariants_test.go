@@ -189,8 +189,8 @@ func (s *served) shares() func(time.Time) float64 {
 }
 
 // checkCaptured holds what is stored against what clients saw: every answer once, and none that nobody asked for.
-// lost is how many may be missing because a gateway was killed before it had written them.
-func (s *served) checkCaptured(tr *traffic, exchanges []exchange, lost int) {
+// Where mayLose is nil nothing may be missing, and clients, model server and store count the same.
+func (s *served) checkCaptured(tr *traffic, exchanges []exchange, mayLose func(exchange) bool) {
 	s.t.Helper()
 	seen := map[string]bool{}
 	for _, e := range exchanges {
@@ -199,23 +199,31 @@ func (s *served) checkCaptured(tr *traffic, exchanges []exchange, lost int) {
 			seen[e.interaction] = true
 		}
 	}
-	missing := 0
+	lost := 0
 	await(s.t, "every interaction to be stored", func() (bool, any) {
 		stored := map[string]bool{}
 		for _, id := range query(s.world, pgx.RowTo[string], `SELECT id FROM interactions`) {
 			stored[id] = true
 		}
-		missing = 0
-		for id := range seen {
-			if !stored[id] {
-				missing++
+		lost = 0
+		for _, e := range exchanges {
+			if e.interaction == "" || stored[e.interaction] {
+				continue
+			}
+			lost++
+			if mayLose == nil || !mayLose(e) {
+				return false, e
 			}
 		}
-		return missing <= lost, missing
+		return true, nil
 	})
 	total := query(s.world, pgx.RowTo[int64], `SELECT count(*) FROM interactions`)[0]
+	s.t.Logf("%d requests sent, %d chats at the model server, %d stored, %d lost in kills", tr.sent.Load(), len(s.models.served()), total, lost)
 	require.LessOrEqual(s.t, total, tr.sent.Load(), "more was stored than was asked")
-	s.t.Logf("%d requests, %d stored, %d seen and not stored", tr.sent.Load(), total, missing)
+	if mayLose == nil {
+		require.Equal(s.t, tr.sent.Load(), total, "stored and sent differ")
+		require.Len(s.t, s.models.served(), int(total), "stored and served differ")
+	}
 }
 
 func scanInt(row pgx.CollectableRow) (n int, err error) {

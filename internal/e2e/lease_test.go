@@ -39,7 +39,7 @@ func TestAPromotionGoesOnWhereItWasAfterItsWorkerWasKilled(t *testing.T) {
 	watch.check(t)
 	s.checkRecord()
 	s.checkExposure(4)
-	s.checkCaptured(traffic, exchanges, 0)
+	s.checkCaptured(traffic, exchanges, nil)
 }
 
 func TestWithoutAWorkerEveryUserIsOnStableWithinTheLease(t *testing.T) {
@@ -77,7 +77,7 @@ func TestWithoutAWorkerEveryUserIsOnStableWithinTheLease(t *testing.T) {
 	require.Empty(t, failed(exchanges), "users noticed")
 	s.checkRecord()
 	s.checkExposure(4)
-	s.checkCaptured(traffic, exchanges, 0)
+	s.checkCaptured(traffic, exchanges, nil)
 }
 
 // lastCanary gives the time of the canary's last chat; zero where there was none.

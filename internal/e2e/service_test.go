@@ -3,11 +3,13 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/steps"
@@ -30,10 +32,12 @@ type step struct {
 // newServed brings a service up, by commands, to its first stable release behind so many gateways.
 func newServed(t *testing.T, g ground, gateways int, rollout ...step) *served {
 	t.Helper()
-	s := &served{world: newWorld(t, g)}
+	s := &served{world: newWorld(t, g), models: newModels(t)}
 	s.startConsole()
 	s.worker.start()
 	s.declare(rollout)
+	_, err := ended[steps.BuildDatasetResult](s.world, s.startInUI(steps.BuildDataset, map[string]string{"service": s.service, "corpus": "base"}))
+	require.NoError(t, err)
 	s.stable, s.stableName = s.release("first")
 	s.models.know(s.stableName)
 	for range gateways {
@@ -53,15 +57,15 @@ func newServed(t *testing.T, g ground, gateways int, rollout ...step) *served {
 func (s *served) declare(rollout []step) {
 	s.t.Helper()
 	corpus := s.writeCorpus("notes", 160, 1)
-	s.models = newModels(s.t)
 	yaml := fmt.Sprintf(`service: %s
 serving: {engine: static, endpoints: [{url: %q, capacity: 64}]}
 corpora: {base: {sources: [{kind: folder, path: %q}], held_out: 0.5}}
+training: {base: %s}
 evaluation: {capabilities: [{name: next-word, kind: next-token, corpus: base, items: 50, margin: 0.3}]}
 rollout:
   metrics: [{name: errors, required: true, floor: 0.3}]
   steps:
-`, s.service, s.models.url, corpus)
+`, s.service, s.models.url, corpus, smallTraining)
 	for _, r := range rollout {
 		yaml += fmt.Sprintf("    - {share_bp: %d, min_conversations: %d, max_time: 15m}\n", r.share, r.conversations)
 	}
@@ -108,19 +112,28 @@ func (s *served) awaitCanary(n int) {
 	})
 }
 
-// ended waits for a workflow's end and reads its result; err is the workflow's own.
+// ended waits for a workflow's end and reads its result; err is the workflow's own. That Temporal does not answer
+// for a while is no end.
 func ended[Out any](w *world, run started) (Out, error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var raw json.RawMessage
-	err := w.temporal.GetWorkflow(ctx, run.WorkflowID, run.RunID).Get(ctx, &raw)
-	require.NoError(w.t, ctx.Err(), "workflow %s did not end", run.WorkflowID)
 	var out Out
-	if err == nil {
-		require.NoError(w.t, json.Unmarshal(raw, &out))
-	}
-	return out, err
+	var failure error
+	await(w.t, "workflow "+run.WorkflowID+" to end", func() (bool, any) {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		var raw json.RawMessage
+		err := w.temporal.GetWorkflow(ctx, run.WorkflowID, run.RunID).Get(ctx, &raw)
+		var own *temporal.WorkflowExecutionError
+		if errors.As(err, &own) {
+			failure = err
+			return true, nil
+		}
+		if err == nil {
+			require.NoError(w.t, json.Unmarshal(raw, &out))
+		}
+		return err == nil, err
+	})
+	return out, failure
 }
 
 // awaitPhase waits until the running workflow says that it is in a phase.

@@ -36,6 +36,7 @@ type traffic struct {
 
 // exchange is one request as the client saw it. Without an answer only the error is set.
 type exchange struct {
+	gateway              string // address
 	interaction, release string
 	status               int
 	left                 bool // the client cancelled it
@@ -131,11 +132,11 @@ func (tr *traffic) ask(random *rand.Rand, messages []map[string]string, key stri
 	tr.sent.Add(1)
 	answer, err := tr.http.Do(request)
 	if err != nil {
-		return exchange{err: err, at: time.Now()}, ""
+		return exchange{gateway: gateway, err: err, at: time.Now()}, ""
 	}
 	defer answer.Body.Close()
 	e := exchange{
-		interaction: answer.Header.Get("X-Refit-Interaction"), release: answer.Header.Get("X-Refit-Release"),
+		gateway: gateway, interaction: answer.Header.Get("X-Refit-Interaction"), release: answer.Header.Get("X-Refit-Release"),
 		status: answer.StatusCode, left: leaves,
 	}
 	if leaves {

@@ -28,9 +28,8 @@ func TestTrainingIsExactWhateverIsKilled(t *testing.T) {
 	w.apply(fmt.Sprintf(`service: %s
 serving: {engine: local}
 corpora: {base: {sources: [{kind: folder, path: %q}]}}
-training:
-  base: {vocab_size: 300, layers: 1, width: 32, heads: 2, context: 32, batch: 4, slices: 1, steps: %d, checkpoint_every: 50}
-`, w.service, w.writeCorpus("notes", 120, 3), trainingSteps))
+training: {base: %s}
+`, w.service, w.writeCorpus("notes", 120, 3), smallTraining))
 
 	calm := w.train(func(trainer) {})
 	require.Equal(t, 1, calm.tries)
@@ -61,7 +60,11 @@ training:
 	w.checkRecord()
 }
 
-const trainingSteps = 1200
+// smallTraining takes some seconds.
+const (
+	trainingSteps = 1200
+	smallTraining = "{vocab_size: 300, layers: 1, width: 32, heads: 2, context: 32, batch: 4, slices: 1, steps: 1200, checkpoint_every: 50}"
+)
 
 // trainer is a training process.
 type trainer struct {
