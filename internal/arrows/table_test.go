@@ -48,6 +48,7 @@ const (
 	control    = "internal/control"
 	console    = "internal/console"
 	telemetry  = "internal/telemetry"
+	demo       = "internal/demo"
 	artifacts  = "artifacts"
 	configs    = "configs"
 	workflows  = "workflows"
@@ -112,6 +113,9 @@ var table = map[string]row{
 		},
 		modules: []string{cobra, viper, temporalSDK, prometheus, xsync},
 	},
+	// The demo is a user: it meets the house at its control API and its gateway, and counts at the model servers.
+	demo:                      {rooms: []string{lifecycle, steps, control, configs, serving, corpus}},
+	"cmd/refit-demo":          {rooms: []string{lifecycle, demo}},
 	"configs/internal/schema": {rooms: []string{configs}},
 	"internal/arrows":         {},
 	"internal/e2e":            {},
