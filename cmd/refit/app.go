@@ -44,7 +44,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.AddCommand(
 		newUp(a), newRole(a, "gateway"), newRole(a, "worker"), newRole(a, "console"), newMigrate(a),
-		newApply(a), newSchema(a), newStatus(a), newReleases(a), newDiff(a),
+		newApply(a), newSchema(a), newStatus(a), newReleases(a), newMakeRelease(a), newDiff(a),
 		newPromote(a), newApprove(a), newRollback(a), newIntervene(a, "pause"), newIntervene(a, "resume"),
 		newIntervene(a, "abort"), newIntervene(a, "reject"),
 		newTrain(a), newIndex(a), newEvaluate(a), newTune(a),

@@ -81,6 +81,21 @@ func newReleases(a *app) *cobra.Command {
 	return cmd
 }
 
+func newMakeRelease(a *app) *cobra.Command {
+	var model, index string
+	cmd := &cobra.Command{
+		Use: "release SERVICE", Short: "Make a release of the declaration as it is now, without training anything", Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringVar(&model, "model", "", "model artifact, by its digest (default: the newest)")
+	cmd.Flags().StringVar(&index, "index", "", "index artifact, by its digest (default: the newest)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in := control.MakeReleaseInput{Service: args[0], Model: lifecycle.Digest(model), Index: lifecycle.Digest(index)}
+		made, err := call(a, cmd, control.MakeRelease, in)
+		return a.report(made, err, func(w io.Writer) { fmt.Fprintln(w, made.Release) })
+	}
+	return cmd
+}
+
 func newDiff(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "diff SERVICE BEFORE AFTER", Short: "Name the levers that changed between two releases", Args: cobra.ExactArgs(3),

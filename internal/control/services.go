@@ -60,6 +60,29 @@ var Releases = UseCase[ReleasesInput, []registry.ReleaseInfo]{"releases", Viewer
 		return c.cfg.Registry.Releases(ctx, in.Service, limit(in.Limit, 20))
 	}}
 
+// MakeReleaseInput bundles artifacts with what the declaration says of prompt, parameters and post-processing.
+type MakeReleaseInput struct {
+	Service string           `json:"service"`
+	Model   lifecycle.Digest `json:"model,omitempty"` // default: the newest of the service
+	Index   lifecycle.Digest `json:"index,omitempty"` // likewise
+}
+
+// MadeRelease names the release; it may have been there before.
+type MadeRelease struct {
+	Release lifecycle.Digest `json:"release"`
+}
+
+// MakeRelease makes a release without training anything: how a changed prompt, parameter or rule becomes one.
+// It still has to pass its gate.
+var MakeRelease = UseCase[MakeReleaseInput, MadeRelease]{"make-release", Operator, (*Control).makeRelease}
+
+func (c *Control) makeRelease(ctx context.Context, caller Caller, in MakeReleaseInput) (MadeRelease, error) {
+	id, err := c.cfg.Registry.MakeRelease(ctx, registry.NewRelease{
+		Service: in.Service, Model: in.Model, Index: in.Index, By: caller.actor(),
+	})
+	return MadeRelease{id}, err
+}
+
 // DiffInput names two releases by ID or its beginning.
 type DiffInput struct {
 	Service string `json:"service"`

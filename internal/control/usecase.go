@@ -75,7 +75,7 @@ func (u UseCase[In, Out]) handler() Handler {
 // Handlers lists every use case, for the API.
 func Handlers() []Handler {
 	return []Handler{
-		Apply.handler(), Services.handler(), Status.handler(), Releases.handler(), Diff.handler(),
+		Apply.handler(), Services.handler(), Status.handler(), Releases.handler(), MakeRelease.handler(), Diff.handler(),
 		Promote.handler(), Intervene.handler(), Approve.handler(), Rollback.handler(),
 		Start.handler(), Watch.handler(), Evaluations.handler(), Ledger.handler(), Feedback.handler(),
 		Schedules.handler(), ChangeSchedule.handler(),
