@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/evaluation"
@@ -45,6 +47,8 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 		return steps.AnswerResult{}, err
 	}
 	defer model.close()
+	ctx, release := e.whileNoCanary(ctx, in)
+	defer release()
 	list, err := e.ask(ctx, in, suite, model, &progress)
 	if err != nil {
 		return steps.AnswerResult{}, err
@@ -65,6 +69,28 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 	}
 	e.forgetUnfinished(in)
 	return steps.AnswerResult{Answers: ref.Digest, Cases: len(list)}, nil
+}
+
+// whileNoCanary ends the context when the release meets users as a canary: the gate's requests would be counted
+// as theirs, and end its rollout as over the bound. The next try goes on when the rollout is over.
+func (e Evaluation) whileNoCanary(ctx context.Context, in steps.AnswerInput) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			route, err := e.Registry.Route(ctx, in.Service)
+			if err == nil && route.Canary == in.Release && route.Share > 0 {
+				cancel(lifecycle.Errorf(lifecycle.Unavailable, "release %s is a canary now; its suite waits for the end of the rollout", in.Release.Short()))
+			}
+			if pause(ctx, time.Second) != nil {
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		watching.Wait()
+	}
 }
 
 // ask puts every case that has no answer yet.

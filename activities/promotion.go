@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.temporal.io/sdk/client"
+
 	"github.com/refitml/refit/artifacts"
 	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/lifecycle"
@@ -20,8 +22,9 @@ type Promotion struct {
 	Registry *registry.Registry
 	Captured *capture.Store
 	Cache    *artifacts.Cache
+	Temporal client.Client             // asked, before a share is kept alive, whether its workflow still runs
 	Engines  map[string]serving.Engine // by name of the service's serving engine
-	Servers  *http.Client              // that model servers' counters are read with; default one with short time-outs
+	Servers  *http.Client              // that model servers' counters are read with; default http.DefaultClient
 	Look     time.Duration             // how often a hold looks at the evidence; default 1 s
 	Log      *slog.Logger              // default slog.Default()
 }

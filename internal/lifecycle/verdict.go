@@ -87,4 +87,15 @@ type StepVerdict struct {
 	Canary        int64           `json:"canary"`            // of them on the canary
 	Invalid       bool            `json:"invalid,omitempty"` // more was served than was allowed
 	Metrics       []MetricVerdict `json:"metrics,omitempty"`
+	Share         *ShareSeen      `json:"share,omitempty"` // nil: it could not be counted
+}
+
+// ShareSeen is what was served of one step: the requests that count for the exposure, as they were captured.
+type ShareSeen struct {
+	Requests int64       `json:"requests"`
+	Canary   int64       `json:"canary"`            // of them admitted to the canary
+	Reached  BasisPoints `json:"reached_bp"`        // of all of them, rounded down
+	Highest  BasisPoints `json:"highest_window_bp"` // of any Window requests in a row
+	Window   int         `json:"window"`            // requests; all of them where there are fewer
+	Served   *int64      `json:"served,omitempty"`  // generation requests that the model servers counted for the canary; nil: they cannot tell
 }
