@@ -28,7 +28,7 @@ type Spec struct {
 	WeightDecay     float64 `json:"weight_decay"`     // default 0.1; -1 is none
 	Seed            uint64  `json:"seed"`             // default 0 is a seed like any other
 	CheckpointEvery int     `json:"checkpoint_every"` // steps, default 25
-	ReplayFraction  float64 `json:"replay_fraction"`  // of sequences, default 0.25 if replay was given, else must be missing
+	ReplayFraction  float64 `json:"replay_fraction"`  // of sequences, default 0.25 if replay was given, else must be missing; -1 is none
 }
 
 func orDefault[T int | float64](v *T, d T) {
@@ -75,6 +75,9 @@ func (s Spec) resolve(base *llama.Config, replay bool) (Spec, error) {
 		orDefault(&s.ReplayFraction, 0.25)
 	}
 	s.Warmup, s.WeightDecay = max(s.Warmup, 0), max(s.WeightDecay, 0)
+	if s.ReplayFraction == -1 {
+		s.ReplayFraction = 0
+	}
 	for _, f := range []struct {
 		name      string
 		got       int
