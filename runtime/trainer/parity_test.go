@@ -35,7 +35,7 @@ func TestServedLogitsEqualTheTrainers(t *testing.T) {
 				tokens[i] = rng.IntN(c.VocabSize)
 			}
 			want := graphLogits(t, c, weights, tokens)
-			require.Greater(t, slices.Max(want), float32(3), "logits too small to tell")
+			require.Greater(t, slices.Max(want), float32(1), "logits too small to tell")
 
 			model, err := llama.New(c, weights)
 			require.NoError(t, err)
