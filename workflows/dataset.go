@@ -21,14 +21,19 @@ func BuildDataset(ctx workflow.Context, raw converter.RawValue) (steps.BuildData
 	if err != nil {
 		return steps.BuildDatasetResult{}, err
 	}
-	policy, ok := l.service.Corpora[in.Corpus]
+	out, err := l.buildDataset(ctx, in.Corpus)
+	return out, l.close(ctx, err)
+}
+
+func (l *loop) buildDataset(ctx workflow.Context, corpus string) (steps.BuildDatasetResult, error) {
+	policy, ok := l.service.Corpora[corpus]
 	if !ok {
 		return steps.BuildDatasetResult{}, steps.ToTemporal(lifecycle.Errorf(lifecycle.Invalid,
-			"corpus: %q is not declared by service %s; declare it under corpora", in.Corpus, in.Service))
+			"corpus: %q is not declared by service %s; declare it under corpora", corpus, l.service.Name))
 	}
-	l.note(ctx, "checking data", in.Corpus)
+	l.note(ctx, "checking data", corpus)
 	out, err := steps.CheckCorpus.Run(ctx, steps.CheckCorpusInput{
-		Service: in.Service, Corpus: in.Corpus, Policy: policy, By: l.by,
+		Service: l.service.Name, Corpus: corpus, Policy: policy, By: l.by,
 	})
 	if err == nil {
 		l.note(ctx, "done", fmt.Sprintf("%d documents, %d held out, %d dropped", out.Documents, out.HeldOut, out.Dropped))

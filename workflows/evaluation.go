@@ -21,6 +21,11 @@ func EvaluateRelease(ctx workflow.Context, raw converter.RawValue) (lifecycle.Ve
 	if err != nil {
 		return lifecycle.Verdict{}, err
 	}
+	out, err := l.evaluateRelease(ctx, in)
+	return out, l.close(ctx, err)
+}
+
+func (l *loop) evaluateRelease(ctx workflow.Context, in steps.EvaluationInput) (lifecycle.Verdict, error) {
 	l.note(ctx, "planning", "suite and baseline")
 	plan, err := steps.PlanEvaluation.Run(ctx, steps.PlanEvaluationInput{
 		Service: in.Service, Release: in.Release, Baseline: in.Baseline, By: l.by,
@@ -33,10 +38,10 @@ func EvaluateRelease(ctx workflow.Context, raw converter.RawValue) (lifecycle.Ve
 		l.note(ctx, "done", "judged before: "+string(plan.Verdict.Outcome))
 		return *plan.Verdict, nil
 	}
-	return l.evaluate(ctx, plan)
+	return l.judge(ctx, plan)
 }
 
-func (l *loop) evaluate(ctx workflow.Context, plan steps.EvaluationPlan) (lifecycle.Verdict, error) {
+func (l *loop) judge(ctx workflow.Context, plan steps.EvaluationPlan) (lifecycle.Verdict, error) {
 	candidate, err := l.answers(ctx, plan.Candidate, plan.Suite)
 	if err != nil {
 		return lifecycle.Verdict{}, err

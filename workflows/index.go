@@ -21,15 +21,15 @@ func RebuildIndex(ctx workflow.Context, raw converter.RawValue) (steps.IndexResu
 	if err != nil {
 		return steps.IndexResult{}, err
 	}
-	defer l.close(ctx)
-	if len(l.service.Retrieval.Corpora) == 0 {
-		return steps.IndexResult{}, steps.ToTemporal(lifecycle.Errorf(lifecycle.Invalid,
-			"retrieval.corpora: none; name the corpora that service %s retrieves from", in.Service))
-	}
-	return l.rebuildIndex(ctx)
+	out, err := l.rebuildIndex(ctx)
+	return out, l.close(ctx, err)
 }
 
 func (l *loop) rebuildIndex(ctx workflow.Context) (steps.IndexResult, error) {
+	if len(l.service.Retrieval.Corpora) == 0 {
+		return steps.IndexResult{}, steps.ToTemporal(lifecycle.Errorf(lifecycle.Invalid,
+			"retrieval.corpora: none; name the corpora that service %s retrieves from", l.service.Name))
+	}
 	var datasets []lifecycle.Digest
 	for _, corpus := range l.service.Retrieval.Corpora {
 		dataset, err := l.dataset(ctx, corpus)
@@ -54,10 +54,13 @@ func (l *loop) rebuildIndex(ctx workflow.Context) (steps.IndexResult, error) {
 		l.note(ctx, "done", "index "+out.Index.Short()+"; no model is there yet to make a release with")
 		return out, nil
 	}
+	if err != nil {
+		return out, err
+	}
 	out.Release = release.Release
 	l.state.Release = string(out.Release)
 	l.note(ctx, "done", "index "+out.Index.Short())
-	return out, err
+	return out, nil
 }
 
 func (l *loop) trainEmbedder(ctx workflow.Context, datasets []lifecycle.Digest) (lifecycle.Digest, error) {

@@ -23,6 +23,7 @@ type loop struct {
 	state    steps.State
 
 	searchable bool
+	closing    bool // the run is on its way out: nobody can step in any more
 }
 
 // open resolves the service and answers the state Query. It does not claim.
@@ -43,7 +44,7 @@ func open(ctx workflow.Context, service string, name lifecycle.Loop, by string) 
 	}
 	resolved, err := steps.Resolve.Run(ctx, steps.ResolveInput{Service: service})
 	if err != nil {
-		return nil, err
+		return nil, l.close(ctx, err)
 	}
 	l.service, l.declared = resolved.Service, resolved.Digest
 	l.grantKey, l.searchable = resolved.GrantKey, resolved.SearchAttributes
@@ -59,28 +60,54 @@ func openExclusive(ctx workflow.Context, service string, name lifecycle.Loop, by
 	}
 	l.claim, err = steps.Claim.Run(ctx, steps.ClaimInput{Service: service, Loop: name, Owner: l.owner, By: l.by})
 	if err != nil {
-		return nil, err
+		return nil, l.close(ctx, err)
 	}
 	l.note(ctx, "claimed", fmt.Sprintf("fence %d", l.claim.Fence))
 	return l, nil
 }
 
-// close gives the claim back, also after the run was cancelled, and drains what people sent.
-func (l *loop) close(ctx workflow.Context) {
+// close says how the run ended, gives the claim back, and drains what people sent, also after the run was
+// cancelled. It gives err, the run's own. It is called and not deferred: deferred functions also run when
+// a run leaves a worker's memory, where they must not begin anything.
+func (l *loop) close(ctx workflow.Context, err error) error {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	if _, err := steps.ReleaseClaim.Run(ctx, steps.ReleaseClaimInput{Claim: l.claim, By: l.by}); err != nil {
-		workflow.GetLogger(ctx).Warn("claim not given back; the next run takes it over", "error", err)
+	l.closing = true
+	if err != nil {
+		l.noteFailure(ctx, err)
+	}
+	if l.claim.Fence != 0 {
+		if _, err := steps.ReleaseClaim.Run(ctx, steps.ReleaseClaimInput{Claim: l.claim, By: l.by}); err != nil {
+			workflow.GetLogger(ctx).Warn("claim not given back; the next run takes it over", "error", err)
+		}
 	}
 	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return err
 }
+
+func (l *loop) noteFailure(ctx workflow.Context, err error) {
+	switch {
+	case temporal.IsCanceledError(err):
+		l.note(ctx, "canceled", "last phase: "+l.state.Phase)
+	case steps.KindOf(err) == lifecycle.Busy:
+		l.note(ctx, "busy", steps.FromTemporal(err).Error())
+	default:
+		l.note(ctx, "failed", steps.FromTemporal(err).Error())
+	}
+}
+
+// The state travels as the answer to Updates, which must fit into a payload of a history.
+const (
+	maxNotes = 50
+	maxNote  = 500 // bytes
+)
 
 // note says what the loop does now and why, to the Query, the Temporal UI and its search.
 func (l *loop) note(ctx workflow.Context, phase, reason string) {
-	l.state.Phase, l.state.Reason = phase, reason
-	l.state.Notes = append(l.state.Notes, phase+": "+reason)
-	if len(l.state.Notes) > 50 {
-		l.state.Notes = l.state.Notes[len(l.state.Notes)-50:]
+	l.state.Phase, l.state.Reason = phase, clip(reason, maxNote)
+	l.state.Notes = append(l.state.Notes, clip(phase+": "+reason, maxNote))
+	if len(l.state.Notes) > maxNotes {
+		l.state.Notes = l.state.Notes[len(l.state.Notes)-maxNotes:]
 	}
 	workflow.SetCurrentDetails(ctx, l.markdown())
 	l.index(ctx)
@@ -121,14 +148,18 @@ func (l *loop) index(ctx workflow.Context) {
 
 // keyword truncates: a value over 255 characters would leave the row stale.
 func keyword(name, value string) temporal.SearchAttributeUpdate {
-	const most = 255
-	if len(value) > most {
-		value = value[:most]
-		for !utf8.ValidString(value) {
-			value = value[:len(value)-1]
-		}
+	return temporal.NewSearchAttributeKeyKeyword(name).ValueSet(clip(value, 255))
+}
+
+// clip cuts text to at most so many bytes, between characters.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
 	}
-	return temporal.NewSearchAttributeKeyKeyword(name).ValueSet(value)
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
 }
 
 func actor(by string) lifecycle.Actor {

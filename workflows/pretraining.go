@@ -24,13 +24,25 @@ func ContinuePretraining(ctx workflow.Context, raw converter.RawValue) (steps.Pr
 	if in.Stage != "base" && in.Stage != "continued" {
 		return steps.PretrainingResult{}, steps.ToTemporal(lifecycle.Errorf(lifecycle.Invalid, "stage: %q; give base or continued", in.Stage))
 	}
+	if err := checkParameters(in.Parameters); err != nil {
+		return steps.PretrainingResult{}, err
+	}
 	l, err := openExclusive(ctx, in.Service, lifecycle.PretrainingLoop, in.By)
 	if err != nil {
 		return steps.PretrainingResult{}, err
 	}
-	defer l.close(ctx)
 	p := pretraining{loop: l, in: in}
-	return p.run(ctx)
+	out, err := p.run(ctx)
+	return out, l.close(ctx, err)
+}
+
+// checkParameters refuses what is no JSON object; null counts as left out.
+func checkParameters(raw json.RawMessage) error {
+	var object map[string]json.RawMessage
+	if len(raw) == 0 || json.Unmarshal(raw, &object) == nil {
+		return nil
+	}
+	return steps.ToTemporal(lifecycle.Errorf(lifecycle.Invalid, "parameters: give a JSON object of the job's parameters"))
 }
 
 type pretraining struct {
@@ -97,7 +109,9 @@ func (p *pretraining) continueFrom(ctx workflow.Context, base steps.BaseModel, d
 
 func (p *pretraining) train(ctx workflow.Context, name string, parameters json.RawMessage, inputs map[string]lifecycle.ArtifactRef, labels map[string]string) (lifecycle.Digest, error) {
 	for _, key := range workflow.DeterministicKeys(p.in.Labels) {
-		labels[key] = p.in.Labels[key]
+		if _, own := labels[key]; !own { // what a model is must not be said by whoever starts a run
+			labels[key] = p.in.Labels[key]
+		}
 	}
 	outputs, err := p.runJob(ctx, name, lifecycle.JobSpec{
 		Name: name, Engine: p.service.Training.Engine, Command: p.service.Training.Command,
@@ -115,8 +129,12 @@ func overlay(under, over json.RawMessage) json.RawMessage {
 	}
 	merged := map[string]json.RawMessage{}
 	for _, layer := range []json.RawMessage{under, over} {
+		var fields map[string]json.RawMessage
 		// What is no object stays out; the job decodes strictly and names what it misses.
-		_ = json.Unmarshal(layer, &merged)
+		_ = json.Unmarshal(layer, &fields)
+		for _, name := range workflow.DeterministicKeys(fields) {
+			merged[name] = fields[name]
+		}
 	}
 	out, err := json.Marshal(merged) // sorted by key, so the same on every replay
 	if err != nil {

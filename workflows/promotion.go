@@ -22,15 +22,9 @@ func PromoteRelease(ctx workflow.Context, raw converter.RawValue) (steps.Promoti
 	if err != nil {
 		return steps.PromotionResult{}, err
 	}
-	defer l.close(ctx)
 	p := &promotion{loop: l, in: in, seen: map[string]bool{}, approved: map[int]bool{}}
-	if err := p.listen(ctx); err != nil {
-		return steps.PromotionResult{}, err
-	}
-	if err := p.passGate(ctx); err != nil {
-		return p.result, err
-	}
-	return p.run(ctx)
+	err = p.promote(ctx)
+	return p.result, l.close(ctx, err)
 }
 
 // promotion is the state of one rollout.
@@ -42,11 +36,49 @@ type promotion struct {
 	baseline lifecycle.Digest
 	current  steps.HoldInput // the share that is being held; Policy is empty before the first
 	exposed  bool
+	invalid  bool // more was served than was allowed
 
-	paused   bool
-	approved map[int]bool // by step
-	stop     string       // why a person ended it; empty: nobody did
-	seen     map[string]bool
+	paused    bool
+	approved  map[int]bool    // by step
+	stop      string          // why a person ended it; empty: nobody did
+	interrupt func()          // ends what goes on before the rollout is opened
+	seen      map[string]bool // interventions, by name and key
+}
+
+func (p *promotion) promote(ctx workflow.Context) error {
+	if err := p.listen(ctx); err != nil {
+		return err
+	}
+	err := p.prepare(ctx)
+	if p.stop != "" && ctx.Err() == nil {
+		return p.stopBefore(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if p.baseline == "" {
+		return p.becomeFirst(ctx)
+	}
+	return p.rollOut(ctx)
+}
+
+// prepare passes the gate and loads the release. Nothing serves it to users yet.
+func (p *promotion) prepare(ctx workflow.Context) error {
+	ctx, p.interrupt = workflow.WithCancel(ctx)
+	if err := p.passGate(ctx); err != nil {
+		return err
+	}
+	p.note(ctx, "loading", "release "+p.result.Release.Short())
+	_, err := steps.LoadRelease.Run(ctx, steps.LoadInput{Service: p.service.Name, Release: p.result.Release})
+	return err
+}
+
+// stopBefore ends a promotion that a person stopped before it changed anything.
+func (p *promotion) stopBefore(ctx workflow.Context) error {
+	p.closing = true
+	p.result.Phase, p.result.Reason = lifecycle.RolloutRolledBack, p.stop
+	p.note(ctx, "stopped", p.stop+"; nothing was served yet")
+	return nil
 }
 
 func (p *promotion) passGate(ctx workflow.Context) error {
@@ -77,17 +109,25 @@ func (p *promotion) passGate(ctx workflow.Context) error {
 	}
 	p.result.Verdict = verdict
 	p.note(ctx, "gate", string(verdict.Outcome))
+	if err := checkVerdict(plan, *verdict); err != nil {
+		return err
+	}
 	return steps.ToTemporal(verdict.Outcome.Err(fmt.Sprint(verdict.Reasons)))
 }
 
-func (p *promotion) run(ctx workflow.Context) (steps.PromotionResult, error) {
-	p.note(ctx, "loading", "release "+p.result.Release.Short())
-	if _, err := steps.LoadRelease.Run(ctx, steps.LoadInput{Service: p.service.Name, Release: p.result.Release}); err != nil {
-		return p.result, err
+// checkVerdict refuses an answer to another question: whoever may start workflows can start one under the ID
+// by which the answer is shared.
+func checkVerdict(plan steps.EvaluationPlan, v lifecycle.Verdict) error {
+	if v.Candidate == plan.Candidate && v.Baseline == plan.Baseline && v.Suite == plan.Suite {
+		return nil
 	}
-	if p.baseline == "" {
-		return p.becomeFirst(ctx)
-	}
+	return steps.ToTemporal(lifecycle.Errorf(lifecycle.Unavailable,
+		"the gate could not judge: the verdict is on release %q against %q by suite %q; asked was %q against %q by %q",
+		v.Candidate.Short(), v.Baseline.Short(), v.Suite.Short(),
+		plan.Candidate.Short(), plan.Baseline.Short(), plan.Suite.Short()))
+}
+
+func (p *promotion) rollOut(ctx workflow.Context) error {
 	_, err := steps.StartRollout.Run(ctx, steps.RolloutInput{
 		Service: p.service.Name, Claim: p.claim, Release: p.result.Release, By: p.by,
 	})
@@ -99,7 +139,7 @@ func (p *promotion) run(ctx workflow.Context) (steps.PromotionResult, error) {
 	}
 	for i, step := range p.service.Rollout.Steps {
 		if err := p.awaitApproval(ctx, i, step); err != nil {
-			return p.rollBack(ctx, "step not approved", err)
+			return p.rollBack(ctx, fmt.Sprintf("step %d not begun", i+1), err)
 		}
 		if err := p.expose(ctx, i, step); err != nil {
 			return p.rollBack(ctx, "share could not be set", err)
@@ -109,20 +149,24 @@ func (p *promotion) run(ctx workflow.Context) (steps.PromotionResult, error) {
 			return p.rollBack(ctx, held.Verdict.Reason, err)
 		}
 	}
+	if err := p.awaitLeave(ctx, func() bool { return true }); err != nil {
+		return p.rollBack(ctx, "not made stable", err)
+	}
 	return p.makeStable(ctx)
 }
 
-func (p *promotion) becomeFirst(ctx workflow.Context) (steps.PromotionResult, error) {
+func (p *promotion) becomeFirst(ctx workflow.Context) error {
+	p.closing = true
 	reason := "first release of the service: there is nothing to compare it with in traffic"
 	_, err := steps.FirstStable.Run(ctx, steps.FirstStableInput{
 		Service: p.service.Name, Claim: p.claim, Release: p.result.Release, By: p.by, Reason: reason,
 	})
 	if err != nil {
-		return p.result, err
+		return err
 	}
 	p.result.Phase, p.result.Reason = lifecycle.RolloutPromoted, reason
 	p.note(ctx, "promoted", reason)
-	return p.result, nil
+	return nil
 }
 
 // expose sets the step's share. From here the lease must be renewed, which awaitVerdict does.
@@ -169,12 +213,12 @@ func (p *promotion) awaitVerdict(ctx workflow.Context, i int) (steps.HoldResult,
 		}
 		break
 	}
+	if held.Reason == steps.HoldFenced {
+		return held, steps.ToTemporal(lifecycle.Errorf(lifecycle.Fenced, "%s", held.Verdict.Reason))
+	}
 	record := lifecycle.StepRecord{
 		Index: i, Allowed: p.service.Rollout.Steps[i].Share, Verdict: held.Verdict,
 		StartedAt: started, EndedAt: workflow.Now(ctx),
-	}
-	if held.Reason == steps.HoldFenced {
-		return held, steps.ToTemporal(lifecycle.Errorf(lifecycle.Fenced, "%s", held.Verdict.Reason))
 	}
 	if _, err := steps.RecordStep.Run(ctx, steps.StepInput{Service: p.service.Name, Claim: p.claim, Record: record, By: p.by}); err != nil {
 		return held, err
@@ -203,13 +247,15 @@ func (p *promotion) keep(ctx workflow.Context, in steps.HoldInput, done func() b
 	if !in.Paused {
 		p.current.Elapsed += workflow.Now(ctx).Sub(began)
 	}
-	if interrupted {
+	if interrupted && (err != nil || out.Reason == "") {
 		return nil, ctx.Err()
 	}
+	p.invalid = p.invalid || out.Reason == steps.HoldInvalid
 	return &out, err
 }
 
-func (p *promotion) makeStable(ctx workflow.Context) (steps.PromotionResult, error) {
+func (p *promotion) makeStable(ctx workflow.Context) error {
+	p.closing = true
 	end := p.end("every step proved what it had to")
 	out, err := steps.MakeStable.Run(ctx, end)
 	if err != nil {
@@ -220,40 +266,51 @@ func (p *promotion) makeStable(ctx workflow.Context) (steps.PromotionResult, err
 	if _, err := steps.UnloadUnused.Run(ctx, steps.UnloadInput{Service: p.service.Name}); err != nil {
 		workflow.GetLogger(ctx).Warn("model servers that no route needs are still loaded", "error", err)
 	}
-	return p.result, nil
+	return nil
 }
 
 // rollBack gives all traffic back to stable, whatever happened, also after a cancellation. Who was
 // fenced has nothing to give back: somebody newer decides, and this run ends as rolled back.
-func (p *promotion) rollBack(ctx workflow.Context, reason string, cause error) (steps.PromotionResult, error) {
+func (p *promotion) rollBack(ctx workflow.Context, reason string, cause error) error {
+	p.closing = true
 	canceled := ctx.Err() // before the context below hides it
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	if reason == "" {
+	p.result.Phase, p.result.Reason = lifecycle.RolloutRolledBack, endReason(reason, cause, canceled)
+	if p.invalid {
+		p.result.Phase = lifecycle.RolloutInvalid
+	}
+	if steps.KindOf(cause) != lifecycle.Fenced {
+		p.note(ctx, "rolling back", p.result.Reason)
+		out, err := steps.RollBack.Run(ctx, p.end(p.result.Reason))
+		switch {
+		case err == nil:
+			p.result.Touched = &out.Touched
+		case steps.KindOf(err) != lifecycle.Fenced:
+			return err
+		}
+	}
+	p.note(ctx, "rolled back", p.result.Reason)
+	return canceled
+}
+
+func endReason(reason string, cause, canceled error) string {
+	switch {
+	case canceled != nil:
+		return "the workflow was cancelled"
+	case steps.KindOf(cause) == lifecycle.Fenced:
+		return "somebody newer decides: " + steps.FromTemporal(cause).Error()
+	case reason == "":
 		reason = "the step did not end well"
 	}
 	if cause != nil {
 		reason += ": " + steps.FromTemporal(cause).Error()
 	}
-	if canceled != nil {
-		reason = "the workflow was cancelled"
-	}
-	p.result.Phase, p.result.Reason = lifecycle.RolloutRolledBack, reason
-	if steps.KindOf(cause) != lifecycle.Fenced {
-		p.note(ctx, "rolling back", reason)
-		out, err := steps.RollBack.Run(ctx, p.end(reason))
-		if err != nil && steps.KindOf(err) != lifecycle.Fenced {
-			return p.result, err
-		}
-		p.result.Touched = &out.Touched
-	}
-	p.note(ctx, "rolled back", reason)
-	return p.result, canceled
+	return reason
 }
 
 func (p *promotion) end(reason string) steps.EndInput {
-	invalid := len(p.result.Steps) > 0 && p.result.Steps[len(p.result.Steps)-1].Verdict.Invalid
-	return steps.EndInput{Service: p.service.Name, Claim: p.claim, By: p.by, Reason: reason, Invalid: invalid}
+	return steps.EndInput{Service: p.service.Name, Claim: p.claim, By: p.by, Reason: clip(reason, maxNote), Invalid: p.invalid}
 }
 
 // ask stops the step's clock and waits, with the share held, until a person resumes or aborts.

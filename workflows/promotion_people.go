@@ -1,7 +1,9 @@
 package workflows
 
 import (
+	"encoding/json"
 	"fmt"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -9,36 +11,37 @@ import (
 	"github.com/refitml/refit/internal/steps"
 )
 
-// listen lets people step in. Every Update has a pure validator, is idempotent by its key, and goes to
-// the ledger.
+// listen lets people step in. Every Update has a pure validator, is idempotent by its name and key, and
+// goes to the ledger.
 func (p *promotion) listen(ctx workflow.Context) error {
 	interventions := map[string]struct {
 		kind  lifecycle.LedgerKind
 		check func() error
 		apply func(steps.Intervention)
 	}{
-		steps.PauseUpdate:  {lifecycle.Paused, p.running, func(steps.Intervention) { p.paused = true }},
+		steps.PauseUpdate:  {lifecycle.Paused, p.isOpen, func(steps.Intervention) { p.paused = true }},
 		steps.ResumeUpdate: {lifecycle.Resumed, p.isPaused, func(steps.Intervention) { p.paused = false }},
 		steps.RejectUpdate: {lifecycle.Rejected, p.awaitsApproval, func(i steps.Intervention) {
 			p.stop = fmt.Sprintf("rejected by %s: %s", i.By, i.Reason)
 		}},
-		steps.AbortUpdate: {lifecycle.Rejected, p.running, func(i steps.Intervention) {
+		steps.AbortUpdate: {lifecycle.Rejected, p.goesOn, func(i steps.Intervention) {
 			p.stop = fmt.Sprintf("aborted by %s: %s", i.By, i.Reason)
+			p.interrupt()
 		}},
 	}
 	for _, name := range []string{steps.PauseUpdate, steps.ResumeUpdate, steps.RejectUpdate, steps.AbortUpdate} {
 		rule := interventions[name]
 		handle := func(ctx workflow.Context, i steps.Intervention) (steps.State, error) {
-			if !p.seen[i.Key] {
-				p.seen[i.Key] = true
+			if key := name + "/" + i.Key; !p.seen[key] {
+				p.seen[key] = true
 				rule.apply(i)
 				p.noteIntervention(ctx, name, i.By, i.Reason)
-				p.record(ctx, rule.kind, i.Key, i.By, i.Reason)
+				p.record(ctx, key, lifecycle.LedgerEntry{Kind: rule.kind, Actor: lifecycle.Actor{Name: i.By}, Reason: i.Reason})
 			}
 			return p.state, nil
 		}
 		validate := func(_ workflow.Context, i steps.Intervention) error {
-			return steps.ToTemporal(p.checkIntervention(i, rule.check))
+			return steps.ToTemporal(p.checkIntervention(name, i, rule.check))
 		}
 		err := workflow.SetUpdateHandlerWithOptions(ctx, name, handle, workflow.UpdateHandlerOptions{Validator: validate})
 		if err != nil {
@@ -50,21 +53,16 @@ func (p *promotion) listen(ctx workflow.Context) error {
 
 func (p *promotion) listenApprovals(ctx workflow.Context) error {
 	handle := func(ctx workflow.Context, a steps.Approval) (steps.State, error) {
-		if !p.seen[a.Key] {
-			p.seen[a.Key] = true
+		if key := steps.ApproveUpdate + "/" + a.Key; !p.seen[key] {
+			p.seen[key] = true
 			p.approved[a.Grant.Step] = true
-			p.record(ctx, lifecycle.Approved, a.Key, a.Grant.Approver, fmt.Sprintf("step %d", a.Grant.Step+1))
+			p.state.Rollout.AwaitsApproval = false
+			p.recordApproval(ctx, key, a.Grant)
 		}
 		return p.state, nil
 	}
 	validate := func(ctx workflow.Context, a steps.Approval) error {
-		if p.seen[a.Key] {
-			return nil
-		}
-		if err := p.awaitsApproval(); err != nil {
-			return steps.ToTemporal(err)
-		}
-		return steps.ToTemporal(a.Grant.Verify(p.grantKey, p.owner, p.nextStep(), p.result.Release, workflow.Now(ctx)))
+		return steps.ToTemporal(p.checkApproval(a, workflow.Now(ctx)))
 	}
 	err := workflow.SetUpdateHandlerWithOptions(ctx, steps.ApproveUpdate, handle, workflow.UpdateHandlerOptions{Validator: validate})
 	if err != nil {
@@ -73,32 +71,54 @@ func (p *promotion) listenApprovals(ctx workflow.Context) error {
 	return nil
 }
 
-func (p *promotion) checkIntervention(i steps.Intervention, check func() error) error {
+func (p *promotion) checkIntervention(name string, i steps.Intervention, check func() error) error {
 	if i.Key == "" || i.By == "" || len(i.Key) > 128 || len(i.By) > 128 || len(i.Reason) > 2000 {
 		return lifecycle.Errorf(lifecycle.Invalid, "intervention: give key and by, at most 128 characters each, and a reason of at most 2000")
 	}
-	if p.seen[i.Key] {
+	if p.seen[name+"/"+i.Key] {
 		return nil
 	}
 	return check()
 }
 
-func (p *promotion) running() error {
-	if p.state.Rollout == nil || p.result.Phase != "" || p.stop != "" {
-		return lifecycle.Errorf(lifecycle.Refused, "promotion: no step is running now (phase %s)", p.state.Phase)
+func (p *promotion) checkApproval(a steps.Approval, now time.Time) error {
+	if a.Key == "" || len(a.Key) > 128 {
+		return lifecycle.Errorf(lifecycle.Invalid, "approval: give a key of at most 128 characters")
+	}
+	if p.seen[steps.ApproveUpdate+"/"+a.Key] {
+		return nil
+	}
+	if err := p.awaitsApproval(); err != nil {
+		return err
+	}
+	return a.Grant.Verify(p.grantKey, p.owner, p.nextStep(), p.result.Release, now)
+}
+
+// goesOn: the way out is not decided yet.
+func (p *promotion) goesOn() error {
+	if p.closing || p.stop != "" {
+		return lifecycle.Errorf(lifecycle.Refused, "promotion: it is ending already (phase %s)", p.state.Phase)
 	}
 	return nil
+}
+
+// isOpen: there are steps to hold.
+func (p *promotion) isOpen() error {
+	if p.state.Rollout == nil {
+		return lifecycle.Errorf(lifecycle.Refused, "promotion: no step is running now (phase %s); abort it, or wait for the first", p.state.Phase)
+	}
+	return p.goesOn()
 }
 
 func (p *promotion) isPaused() error {
 	if !p.paused {
 		return lifecycle.Errorf(lifecycle.Refused, "promotion: it is not paused")
 	}
-	return nil
+	return p.goesOn()
 }
 
 func (p *promotion) awaitsApproval() error {
-	if p.state.Rollout == nil || !p.state.Rollout.AwaitsApproval {
+	if p.state.Rollout == nil || !p.state.Rollout.AwaitsApproval || p.goesOn() != nil {
 		return lifecycle.Errorf(lifecycle.Refused, "promotion: it does not wait for an approval now (phase %s)", p.state.Phase)
 	}
 	return nil
@@ -107,22 +127,34 @@ func (p *promotion) awaitsApproval() error {
 // nextStep is the step that waits for approval.
 func (p *promotion) nextStep() int { return len(p.result.Steps) }
 
-// awaitApproval waits for a grant. A share that is already out stays out and is watched for harm.
+// awaitApproval waits until the step may begin: for a grant where one is asked for, and for the end of a
+// pause.
 func (p *promotion) awaitApproval(ctx workflow.Context, i int, step lifecycle.StepPolicy) error {
 	if !step.Approval && !p.in.Approval {
-		return nil
+		return p.awaitLeave(ctx, func() bool { return true })
 	}
 	p.state.Rollout.AwaitsApproval = true
 	p.note(ctx, "waiting for approval", fmt.Sprintf("of step %d at %s: refit approve %s", i+1, step.Share, p.service.Name))
-	answered := func() bool { return p.approved[i] || p.stop != "" }
-	err := p.waitExposed(ctx, answered)
+	err := p.awaitLeave(ctx, func() bool { return p.approved[i] })
 	p.state.Rollout.AwaitsApproval = false
-	if err == nil && p.stop != "" {
-		err = steps.ToTemporal(lifecycle.Errorf(lifecycle.Refused, "%s", p.stop))
-	}
 	return err
 }
 
+// awaitLeave waits until what serves may change: it was given leave, is not paused, and nobody stopped it.
+func (p *promotion) awaitLeave(ctx workflow.Context, given func() bool) error {
+	answered := func() bool { return p.stop != "" || (!p.paused && given()) }
+	if !answered() {
+		if err := p.waitExposed(ctx, answered); err != nil {
+			return err
+		}
+	}
+	if p.stop != "" {
+		return steps.ToTemporal(lifecycle.Errorf(lifecycle.Refused, "%s", p.stop))
+	}
+	return nil
+}
+
+// waitExposed waits for people. A share that is already out stays out and is watched for harm.
 func (p *promotion) waitExposed(ctx workflow.Context, answered func() bool) error {
 	if !p.exposed {
 		return workflow.Await(ctx, answered)
@@ -147,17 +179,26 @@ func (p *promotion) noteIntervention(ctx workflow.Context, name, by, reason stri
 	p.note(ctx, p.state.Phase, fmt.Sprintf("%s by %s: %s", name, by, reason))
 }
 
-// record writes what a person did. A ledger that does not take it now is tried for a day; the
-// intervention itself has already taken effect.
-func (p *promotion) record(ctx workflow.Context, kind lifecycle.LedgerKind, key, by, reason string) {
-	_, err := steps.Record.Run(ctx, steps.RecordInput{
-		Key: key,
-		Entry: lifecycle.LedgerEntry{
-			Service: p.service.Name, Kind: kind, Subject: string(p.result.Release),
-			Actor: lifecycle.Actor{Name: by, Via: "update"}, Reason: reason,
-		},
-	})
+// recordApproval keeps the grant itself: it holds no secret, and who doubts it can check its signature.
+func (p *promotion) recordApproval(ctx workflow.Context, key string, g lifecycle.Grant) {
+	evidence, err := json.Marshal(g)
 	if err != nil {
-		workflow.GetLogger(ctx).Error("intervention not in the ledger", "kind", kind, "error", err)
+		workflow.GetLogger(ctx).Error("grant not in the ledger", "error", err)
+	}
+	p.record(ctx, key, lifecycle.LedgerEntry{
+		Kind: lifecycle.Approved, Actor: lifecycle.Actor{Name: g.Approver},
+		Reason: fmt.Sprintf("step %d", g.Step+1), Evidence: evidence,
+	})
+}
+
+// record writes what a person did, also when the run is cancelled meanwhile. A ledger that does not take it
+// now is tried for a day; the intervention itself has already taken effect.
+func (p *promotion) record(ctx workflow.Context, key string, entry lifecycle.LedgerEntry) {
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	entry.Service, entry.Subject, entry.Actor.Via = p.service.Name, string(p.result.Release), "update"
+	_, err := steps.Record.Run(ctx, steps.RecordInput{Key: p.owner.FirstRunID + "/" + key, Entry: entry})
+	if err != nil {
+		workflow.GetLogger(ctx).Error("intervention not in the ledger", "kind", entry.Kind, "error", err)
 	}
 }

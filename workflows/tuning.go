@@ -20,15 +20,22 @@ func TuneFromFeedback(ctx workflow.Context, raw converter.RawValue) (steps.Tunin
 	if err != nil {
 		return steps.TuningResult{}, err
 	}
-	defer l.close(ctx)
+	out, err := l.tune(ctx)
+	return out, l.close(ctx, err)
+}
+
+func (l *loop) tune(ctx workflow.Context) (steps.TuningResult, error) {
 	l.note(ctx, "curating", "feedback since the last dataset")
-	out, err := steps.CurateFeedback.Run(ctx, steps.CurateInput{Service: in.Service, Policy: l.service.Feedback, By: l.by})
-	if err != nil || out.Dataset == "" {
-		l.note(ctx, "done", out.Reason)
+	out, err := steps.CurateFeedback.Run(ctx, steps.CurateInput{Service: l.service.Name, Policy: l.service.Feedback, By: l.by})
+	if err != nil {
 		return out, err
 	}
+	if out.Dataset == "" {
+		l.note(ctx, "done", out.Reason)
+		return out, nil
+	}
 	ladder, err := steps.OpenLadder.Run(ctx, steps.OpenLadderInput{
-		Service: in.Service, Deficit: out.Deficit, Dataset: out.Dataset, By: l.by,
+		Service: l.service.Name, Deficit: out.Deficit, Dataset: out.Dataset, By: l.by,
 	})
 	if err != nil {
 		return out, err

@@ -18,7 +18,9 @@ const (
 func JobsQueue(engine string) string { return "refit-jobs-" + engine }
 
 // Class is a set of activity options. Retries are unlimited, at intervals of at most 30 s, and
-// bounded by the schedule-to-close time; what retrying cannot mend is a non-retryable error.
+// bounded by the schedule-to-close time; what retrying cannot mend is a non-retryable error. After a
+// cancellation the attempt that is running is waited for: who gives something back must know whether
+// it was taken.
 type Class struct {
 	queue     string
 	attempt   time.Duration // start to close
@@ -40,7 +42,7 @@ func (c Class) on(ctx workflow.Context) workflow.Context {
 		StartToCloseTimeout:    c.attempt,
 		ScheduleToCloseTimeout: c.bound,
 		HeartbeatTimeout:       c.heartbeat,
-		WaitForCancellation:    c.heartbeat > 0,
+		WaitForCancellation:    true,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:    time.Second,
 			BackoffCoefficient: 2,
