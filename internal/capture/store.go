@@ -150,11 +150,17 @@ func wrap(err error, format string, args ...any) error {
 		switch {
 		case state.Code == "42501":
 			kind = lifecycle.Refused
-		case strings.HasPrefix(state.Code, "22"), strings.HasPrefix(state.Code, "23"):
+		case strings.HasPrefix(state.Code, "22"), strings.HasPrefix(state.Code, "23"), unencodable(state):
 			kind = lifecycle.Invalid
 		case strings.HasPrefix(state.Code, "42"):
 			kind = lifecycle.Internal
 		}
 	}
 	return lifecycle.Errorf(kind, "%s: %w", fmt.Sprintf(format, args...), err)
+}
+
+// unencodable says that the driver could not write a row of a COPY: it ends the copy with its reason, which the
+// server hands back as a cancelled query. A real cancellation or time-out has no such reason.
+func unencodable(state *pgconn.PgError) bool {
+	return state.Code == "57014" && strings.Contains(state.Message, "unable to encode")
 }

@@ -1,0 +1,173 @@
+package capture_test
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/refitml/refit/internal/capture"
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/registry/registrytest"
+)
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func store(t *testing.T) (*capture.Store, registrytest.Database) {
+	t.Helper()
+	t.Parallel()
+	d := registrytest.New(t)
+	s, err := capture.Open(t.Context(), capture.Config{URL: d.AppURL})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return s, d
+}
+
+// served is a request of a conversation, some seconds after noon.
+func served(conversation string, second, step int, change func(*lifecycle.Interaction)) lifecycle.Interaction {
+	i := lifecycle.Interaction{
+		ID: fmt.Sprintf("%s-%d", conversation, second), Service: "docs", Conversation: conversation, Rollout: "run-1", Step: step,
+		Started: noon.Add(time.Duration(second) * time.Second), Outcome: "ok", Endpoint: "chat", Status: 200,
+		Latency: lifecycle.Latency{Total: 0.25}, Usage: lifecycle.Usage{Prompt: 10, Completion: 5},
+	}
+	if change != nil {
+		change(&i)
+	}
+	return i
+}
+
+func canary(i *lifecycle.Interaction) { i.Canary, i.Coin, i.Propensity = true, true, 0.15 }
+func coin(i *lifecycle.Interaction)   { i.Coin, i.Propensity = true, 0.15 }
+
+func TestEvidenceHasOneRowPerConversation(t *testing.T) {
+	s, _ := store(t)
+	batch := []lifecycle.Interaction{
+		served("late", 30, 1, coin),
+		served("first", 1, 0, canary),
+		served("first", 40, 1, func(i *lifecycle.Interaction) { i.Outcome, i.Moved = "error", true }), // moved to stable, went wrong there
+		served("first", 50, 1, func(i *lifecycle.Interaction) { i.Outcome = "error" }),
+		served("rescued", 2, 0, func(i *lifecycle.Interaction) { canary(i); i.Rescued = true }),
+		served("guarded", 3, 0, func(i *lifecycle.Interaction) { coin(i); i.Guardrails = []string{"deny-pattern"} }),
+		served("refused", 4, 0, func(i *lifecycle.Interaction) { i.Outcome = "refused" }),
+		served("other", 5, 0, func(i *lifecycle.Interaction) { i.Rollout = "run-0" }),
+	}
+	require.NoError(t, s.AddInteractions(t.Context(), batch))
+	require.NoError(t, s.AddInteractions(t.Context(), batch[:3])) // loaded again after a crash
+	require.NoError(t, s.AddFeedback(t.Context(), []lifecycle.Feedback{
+		{ID: "f1", Service: "docs", Interaction: "guarded-3", Kind: "thumbs-down", At: noon.Add(time.Hour)},
+		{ID: "f2", Service: "docs", Interaction: "late-30", Kind: "abandoned", At: noon.Add(time.Hour)},
+		{ID: "f3", Service: "docs", Interaction: "late-30", Kind: "thumbs-up", At: noon.Add(time.Hour)},
+	}))
+
+	all, err := s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
+	require.NoError(t, err)
+	var names []string
+	for _, c := range all {
+		names = append(names, c.Conversation)
+	}
+	require.Equal(t, []string{"first", "rescued", "guarded", "refused", "late"}, names)
+	micro := func(second int) int64 { return noon.Add(time.Duration(second) * time.Second).UnixMicro() }
+	require.Equal(t, capture.Conversation{
+		Conversation: "first", Step: 0, Canary: true, Coin: true, Propensity: 0.15, Requests: 3, Started: all[0].Started,
+		Latency: 250 * time.Millisecond, Events: map[string]int64{"errors": micro(40)},
+	}, all[0])
+	require.Equal(t, map[string]int64{"errors": micro(2)}, all[1].Events)
+	require.Equal(t, map[string]int64{"guardrails": micro(3), "thumbs-down": noon.Add(time.Hour).UnixMicro()}, all[2].Events)
+	require.Equal(t, map[string]int64{"refusals": micro(4)}, all[3].Events)
+	require.False(t, all[3].Coin)
+	require.Equal(t, map[string]int64{"abandoned": noon.Add(time.Hour).UnixMicro()}, all[4].Events)
+
+	second, err := s.Evidence(t.Context(), "docs", "run-1", 1)
+	require.NoError(t, err)
+	require.Len(t, second, 1, "a conversation counts for the step in which it began")
+	require.Equal(t, "late", second[0].Conversation)
+
+	touched, err := s.Touched(t.Context(), "docs", "run-1")
+	require.NoError(t, err)
+	require.Equal(t, lifecycle.Touched{Conversations: 2, Requests: 2, Tokens: 30}, touched)
+}
+
+func TestFeedbackMayComeFirstAndCountsOnce(t *testing.T) {
+	s, _ := store(t)
+	down := lifecycle.Feedback{ID: "f1", Service: "docs", Interaction: "c-1", Kind: "thumbs-down", Reason: "wrong-api", At: noon}
+	require.NoError(t, s.AddFeedback(t.Context(), []lifecycle.Feedback{down, down}))
+	require.NoError(t, s.AddFeedback(t.Context(), []lifecycle.Feedback{down}))
+	items, err := s.FeedbackItems(t.Context(), "docs", time.Time{}, 0)
+	require.NoError(t, err)
+	require.Empty(t, items)
+	counts, err := s.FeedbackCounts(t.Context(), "docs")
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"thumbs-down": 1}, counts)
+
+	require.NoError(t, s.AddInteractions(t.Context(), []lifecycle.Interaction{served("c", 1, 0, func(i *lifecycle.Interaction) {
+		i.Input, i.Output, i.Client = "how?\x00", "so\xff", "client"
+	})}))
+	items, err = s.FeedbackItems(t.Context(), "docs", noon, 10)
+	require.NoError(t, err)
+	require.Len(t, items, 1)
+	require.Equal(t, "how?\uFFFD", items[0].Input, "what PostgreSQL cannot store does not stop the rest")
+	require.Equal(t, "wrong-api", items[0].Reason)
+	items, err = s.FeedbackItems(t.Context(), "docs", noon.Add(time.Second), 10)
+	require.NoError(t, err)
+	require.Empty(t, items)
+
+	down.ID, down.Kind = "f2", "applause"
+	require.Equal(t, lifecycle.Invalid, lifecycle.KindOf(s.AddFeedback(t.Context(), []lifecycle.Feedback{down})))
+}
+
+func TestLoaderStoresTheSpoolOnce(t *testing.T) {
+	s, _ := store(t)
+	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
+	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Log: quiet, Queue: 1000})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	loader := capture.NewLoader(spool, s, capture.LoaderConfig{Batch: 30, Log: quiet})
+	go func() { ended <- loader.Run(t.Context()) }()
+	for n := range 200 {
+		spool.Interaction(served(fmt.Sprintf("c%03d", n), n, 0, coin))
+	}
+	poison := served("poison", 500, 1<<40, coin) // a step that no column holds
+	spool.Interaction(poison)
+	require.NoError(t, spool.Feedback(t.Context(), lifecycle.Feedback{ID: "f", Service: "docs", Interaction: "c000-0", Kind: "thumbs-up", At: noon}))
+	require.NoError(t, spool.Close())
+	require.NoError(t, <-ended)
+	require.EqualValues(t, 1, spool.Dropped())
+
+	all, err := s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
+	require.NoError(t, err)
+	require.Len(t, all, 200)
+	counts, err := s.FeedbackCounts(t.Context(), "docs")
+	require.NoError(t, err)
+	require.Equal(t, 1, counts["thumbs-up"])
+
+	// The segment that was being written is still there, and is loaded again by the next process.
+	again, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Log: quiet})
+	require.NoError(t, err)
+	n, err := capture.NewLoader(again, s, capture.LoaderConfig{Log: quiet}).Load(t.Context())
+	require.NoError(t, err)
+	require.Positive(t, n)
+	require.NoError(t, again.Close())
+	all, err = s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
+	require.NoError(t, err)
+	require.Len(t, all, 200)
+}
+
+func TestWithoutPostgreSQLTheSpoolKeeps(t *testing.T) {
+	t.Parallel()
+	gone, err := capture.Open(t.Context(), capture.Config{URL: "postgres://refit_app@127.0.0.1:1/refit?sslmode=disable"})
+	require.NoError(t, err)
+	defer gone.Close()
+	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.NoError(t, spool.Feedback(t.Context(), lifecycle.Feedback{ID: "f", Service: "docs", Interaction: "i", Kind: "thumbs-up"}))
+	loader := capture.NewLoader(spool, gone, capture.LoaderConfig{Log: slog.New(slog.DiscardHandler)})
+	for range 2 { // what could not be loaded is offered again
+		_, err = loader.Load(t.Context())
+		require.Equal(t, lifecycle.Unavailable, lifecycle.KindOf(err))
+	}
+	require.NoError(t, spool.Close())
+	_, err = gone.FeedbackCounts(t.Context(), "docs")
+	require.Equal(t, lifecycle.Unavailable, lifecycle.KindOf(err))
+}
