@@ -30,7 +30,7 @@ func (l *loop) tune(ctx workflow.Context) (steps.TuningResult, error) {
 	if err != nil {
 		return out, err
 	}
-	if out.Dataset == "" {
+	if out.Dataset == "" || out.Deficit == "" { // too little was said, or nothing that is wrong
 		l.note(ctx, "done", out.Reason)
 		return out, nil
 	}

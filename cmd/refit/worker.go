@@ -94,8 +94,10 @@ func (p *process) activities(ctx context.Context, s *shared, temporal client.Cli
 		Releases:   activities.Releases{Registry: record},
 		Index:      activities.Index{Shelf: shelf, Engines: servers, Secret: configs.Secret},
 		Evaluation: activities.Evaluation{Shelf: shelf, Engines: servers, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log},
-		Promotion:  activities.Promotion{Registry: record, Captured: captured, Cache: cache, Engines: servers, Log: p.log},
-		Tuning:     activities.Tuning{Shelf: shelf, Captured: captured},
+		Promotion: activities.Promotion{
+			Registry: record, Captured: captured, Cache: cache, Temporal: temporal, Engines: servers, Log: p.log,
+		},
+		Tuning: activities.Tuning{Shelf: shelf, Captured: captured},
 	}
 	return set, store, nil
 }
