@@ -9,6 +9,7 @@ import (
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	sdk "go.temporal.io/sdk/temporal"
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
@@ -135,7 +136,18 @@ func await[Out any](ctx context.Context, temporal client.Client, id string) (Out
 	defer done()
 	err := temporal.GetWorkflow(ctx, id, "").Get(ctx, &out)
 	if err != nil && steps.KindOf(err) == lifecycle.Internal {
-		return out, lifecycle.Errorf(lifecycle.Unavailable, "wait for workflow %s: %w", id, err)
+		return out, unanswered(id, err)
 	}
 	return out, steps.FromTemporal(err)
+}
+
+// unanswered: a run that was cancelled, terminated or forgotten never answers, so whoever waits must ask
+// anew; anything else means that Temporal did not answer.
+func unanswered(id string, err error) error {
+	var ended *sdk.WorkflowExecutionError
+	var missing *serviceerror.NotFound
+	if errors.As(err, &ended) || errors.As(err, &missing) {
+		return lifecycle.Errorf(lifecycle.NotFound, "workflow %s ended without an answer: %v", id, err)
+	}
+	return lifecycle.Errorf(lifecycle.Unavailable, "wait for workflow %s: %w", id, err)
 }

@@ -13,9 +13,24 @@ import (
 )
 
 // share runs a child under an ID that everybody with the same question uses. Where somebody else is
-// already asking, it waits for that answer instead. Others may be waiting for the child as well, so
-// neither the end nor the cancellation of this run reaches it.
+// already asking, it waits for that answer instead, and asks itself where that run ends without one.
 func share[In, Out any](ctx workflow.Context, name, id string, in In, await steps.Step[steps.SharedInput, Out]) (Out, error) {
+	const most = 3
+	for try := 1; ; try++ {
+		out, err := ask[In, Out](ctx, name, id, in)
+		if !runsAlready(err) {
+			return out, answered(id, err)
+		}
+		out, err = await.Run(ctx, steps.SharedInput{WorkflowID: id})
+		if steps.KindOf(err) != lifecycle.NotFound || try == most {
+			return out, err
+		}
+	}
+}
+
+// ask runs the child. Others may be waiting for it as well, so neither the end nor the cancellation of this
+// run reaches it.
+func ask[In, Out any](ctx workflow.Context, name, id string, in In) (Out, error) {
 	var out Out
 	own, _ := workflow.NewDisconnectedContext(ctx)
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(own, workflow.ChildWorkflowOptions{
@@ -28,10 +43,7 @@ func share[In, Out any](ctx workflow.Context, name, id string, in In, await step
 		return out, err
 	}
 	err := child.Get(ctx, &out)
-	if runsAlready(err) {
-		return await.Run(ctx, steps.SharedInput{WorkflowID: id})
-	}
-	return out, answered(id, err)
+	return out, err
 }
 
 func runsAlready(err error) bool {
