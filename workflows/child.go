@@ -17,7 +17,10 @@ import (
 func share[In, Out any](ctx workflow.Context, name, id string, in In, await steps.Step[steps.SharedInput, Out]) (Out, error) {
 	const most = 3
 	for try := 1; ; try++ {
-		out, err := ask[In, Out](ctx, name, id, in)
+		out, err := runShared[In, Out](ctx, name, id, in)
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
 		if !runsAlready(err) {
 			return out, answered(id, err)
 		}
@@ -28,9 +31,9 @@ func share[In, Out any](ctx workflow.Context, name, id string, in In, await step
 	}
 }
 
-// ask runs the child. Others may be waiting for it as well, so neither the end nor the cancellation of this
+// runShared runs the child. Others may be waiting for it as well, so neither the end nor the cancellation of this
 // run reaches it.
-func ask[In, Out any](ctx workflow.Context, name, id string, in In) (Out, error) {
+func runShared[In, Out any](ctx workflow.Context, name, id string, in In) (Out, error) {
 	var out Out
 	own, _ := workflow.NewDisconnectedContext(ctx)
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(own, workflow.ChildWorkflowOptions{

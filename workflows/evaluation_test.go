@@ -1,0 +1,76 @@
+package workflows
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
+)
+
+func (w *world) evaluate(input any) (lifecycle.Verdict, error) {
+	w.t.Helper()
+	return run[lifecycle.Verdict](w, steps.EvaluateRelease, input)
+}
+
+func TestEvaluationLetsBothAnswerTheSameSuite(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.plan.Verdict = nil
+	verdict, err := w.evaluate(map[string]string{"service": "docs", "release": "abc"})
+	require.NoError(t, err)
+	require.Equal(t, lifecycle.PassOutcome, verdict.Outcome)
+	require.Equal(t, "abc", inputs(w, steps.PlanEvaluation)[0].Release)
+
+	asked := inputs(w, steps.AnswerSuite)
+	require.Len(t, asked, 2)
+	require.Equal(t, []lifecycle.Digest{candidate, stable}, []lifecycle.Digest{asked[0].Release, asked[1].Release})
+	require.Equal(t, []lifecycle.Digest{suite, suite}, []lifecycle.Digest{asked[0].Suite, asked[1].Suite})
+	require.Equal(t, []string{"LoadRelease", "AnswerSuite", "LoadRelease", "AnswerSuite", "JudgeGate"},
+		w.order("LoadRelease", "AnswerSuite", "JudgeGate"))
+	judged := inputs(w, steps.JudgeGate)[0]
+	require.NotEqual(t, judged.CandidateAnswers, judged.BaselineAnswers)
+	require.Equal(t, w.plan, judged.Plan)
+	require.Equal(t, string(candidate), w.state().Release)
+}
+
+func TestEvaluationWithoutABaselineHasNothingToCompareWith(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.plan.Verdict, w.plan.Baseline = nil, ""
+	_, err := w.evaluate(onlyService())
+	require.NoError(t, err)
+	require.Len(t, inputs(w, steps.AnswerSuite), 1)
+	require.Empty(t, inputs(w, steps.JudgeGate)[0].BaselineAnswers)
+}
+
+func TestAQuestionThatWasAnsweredIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.plan.Verdict.Outcome = lifecycle.RegressOutcome
+	verdict, err := w.evaluate(onlyService())
+	require.NoError(t, err, "a refusal is a verdict, not an error")
+	require.Equal(t, lifecycle.RegressOutcome, verdict.Outcome)
+	require.Empty(t, inputs(w, steps.AnswerSuite))
+}
+
+func TestEvaluationThatCannotBeDoneIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*world){
+		"no plan":    func(w *world) { fails(w, steps.PlanEvaluation, lifecycle.Corrupt, "no") },
+		"not loaded": func(w *world) { fails(w, steps.LoadRelease, lifecycle.Corrupt, "no") },
+		"no answers": func(w *world) { fails(w, steps.AnswerSuite, lifecycle.Corrupt, "no") },
+		"no judge":   func(w *world) { fails(w, steps.JudgeGate, lifecycle.Corrupt, "no") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.plan.Verdict = nil
+			change(w)
+			_, err := w.evaluate(onlyService())
+			require.Equal(t, lifecycle.Corrupt, steps.KindOf(err))
+			require.Equal(t, "failed", w.state().Phase)
+		})
+	}
+}
