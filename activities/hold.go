@@ -30,7 +30,8 @@ func (p Promotion) HoldStep(ctx context.Context, in steps.HoldInput) (steps.Hold
 	var renewing sync.WaitGroup
 	defer renewing.Wait()
 	defer end(nil)
-	renewing.Go(func() { h.keepLease(ctx, end) })
+	next := h.renewOnce(ctx, end) // before anything is decided: a step that ends at once has noted its lapse, too
+	renewing.Go(func() { h.keepLease(ctx, end, next) })
 	for {
 		began := time.Now()
 		result, over, err := h.look(ctx)
@@ -78,7 +79,8 @@ type heldSoFar struct {
 func newHold(ctx context.Context, p Promotion, in steps.HoldInput) *hold {
 	h := &hold{Promotion: p, in: in, rollout: in.Claim.Owner.FirstRunID, complained: map[string]bool{}}
 	h.Log = orDefault(p.Log)
-	h.seen = heldSoFar{Elapsed: in.Elapsed}
+	// Who scheduled the hold had just set the share or held it, and so renewed the lease.
+	h.seen = heldSoFar{Elapsed: in.Elapsed, Renewed: activity.GetInfo(ctx).ScheduledTime}
 	var before heldSoFar
 	if activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &before) == nil {
 		h.seen = before
@@ -109,25 +111,26 @@ func (h *hold) heldUntil(now time.Time) time.Duration {
 	return held
 }
 
-// keepLease renews until the context ends. A newer fence ends the hold.
-func (h *hold) keepLease(ctx context.Context, end context.CancelCauseFunc) {
-	for {
-		began := time.Now()
-		err := h.renew(ctx)
-		h.complain(ctx, "the canary's lease is not renewed; it lapses if that lasts", err)
-		next := time.Second
-		switch {
-		case err == nil:
-			h.renewed(ctx, began)
-			next = max(next, lifecycle.LeaseRenewal-time.Since(began))
-		case lifecycle.Is(err, lifecycle.Fenced):
-			end(err)
-			return
-		}
-		if pause(ctx, next) != nil {
-			return
-		}
+// keepLease renews, the next time after so long, until the context ends.
+func (h *hold) keepLease(ctx context.Context, end context.CancelCauseFunc, next time.Duration) {
+	for pause(ctx, next) == nil {
+		next = h.renewOnce(ctx, end)
 	}
+}
+
+// renewOnce renews and says after how long to renew again. A newer fence ends the hold.
+func (h *hold) renewOnce(ctx context.Context, end context.CancelCauseFunc) time.Duration {
+	began := time.Now()
+	err := h.renew(ctx)
+	h.complain(ctx, "the canary's lease is not renewed; it lapses if that lasts", err)
+	switch {
+	case err == nil:
+		h.renewed(ctx, began)
+		return max(time.Second, lifecycle.LeaseRenewal-time.Since(began))
+	case lifecycle.Is(err, lifecycle.Fenced):
+		end(err)
+	}
+	return time.Second
 }
 
 // renewTime bounds one renewal.

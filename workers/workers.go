@@ -86,7 +86,12 @@ func (w *Workers) wants(queue string) bool {
 func (w *Workers) options() worker.Options {
 	return worker.Options{
 		WorkerStopTimeout: w.cfg.Drain,
+		// The SDK holds heartbeats back for most of their time-out; the next try would begin with what was true then.
+		MaxHeartbeatThrottleInterval: time.Second,
 		Interceptors:      []interceptor.WorkerInterceptor{&payloadLimit{}},
+		// A heartbeat's answer brings a person's abort, and its details are what `--watch` shows. Not shorter: a
+		// step whose heartbeats fail for so long ends.
+		MaxHeartbeatThrottleInterval: 4 * time.Second,
 	}
 }
 
