@@ -20,7 +20,7 @@ import (
 func TestStableIsServedWhileEverythingElseIsAway(t *testing.T) {
 	t.Parallel()
 	own := newOwnStack(t)
-	s := newServed(t, own.ground(t), 3, step{4000, 40}, step{7000, 40})
+	s := newServed(t, own.ground(t), 3, step{4000, 500}, step{7000, 40})
 	watch := s.watchRoute()
 	traffic := startTraffic(t, s.service, 4, s.addresses()[:2]...)
 	run := s.promote()

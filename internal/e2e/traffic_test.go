@@ -16,7 +16,7 @@ import (
 )
 
 // pace is the least time between two requests of one client.
-const pace = 10 * time.Millisecond
+const pace = 25 * time.Millisecond
 
 // traffic is several clients that hold conversations with a service: heavy-tailed, some streaming, some cancelled,
 // some without a conversation key.
