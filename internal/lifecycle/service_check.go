@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -18,7 +20,7 @@ func ParseService(declaration []byte) (Service, error) {
 	if err := decoder.Decode(&s); err != nil {
 		return Service{}, Errorf(Invalid, "service declaration: %v; the fields are in the schema that `refit schema` prints", err)
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return Service{}, Errorf(Invalid, "service declaration: text after the end; give one service a file")
 	}
 	s = s.WithDefaults()
@@ -61,10 +63,7 @@ func (s Service) checkServing(faults *Problems) {
 		faults.Add("serving.engine", quote(s.Serving.Engine), "give local or static")
 	}
 	for i, e := range s.Serving.Endpoints {
-		u, err := url.Parse(e.URL)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
-			faults.Add("serving.endpoints["+itoa(i)+"].url", quote(e.URL), "give http:// or https:// and a host, without credentials")
-		}
+		checkURL(faults, "serving.endpoints["+itoa(i)+"].url", e.URL)
 		if e.Release != "" && !e.Release.Valid() {
 			faults.Add("serving.endpoints["+itoa(i)+"].release", quote(string(e.Release)), "give a whole release ID")
 		}
@@ -74,6 +73,17 @@ func (s Service) checkServing(faults *Problems) {
 	}
 	if s.Serving.Capacity < 1 {
 		faults.Add("serving.capacity", itoa(s.Serving.Capacity), "give at least 1 request at once")
+	}
+}
+
+// checkURL: an address with credentials is not repeated, because a declaration's faults are shown and logged.
+func checkURL(faults *Problems, path, address string) {
+	u, err := url.Parse(address)
+	switch {
+	case strings.Contains(address, "@"):
+		faults.Add(path, "an address with credentials", "give it without; a key stands in serving.api_key as a reference")
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		faults.Add(path, quote(address), "give http:// or https:// and a host")
 	}
 }
 

@@ -1,0 +1,76 @@
+package lifecycle_test
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+func TestGrantIsGoodForOneStepOfOneRunOnly(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	otherPublic, otherPrivate, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	owner := lifecycle.Owner{Namespace: "refit", WorkflowID: "promote/docs", FirstRunID: "run-1"}
+	given := lifecycle.Grant{
+		WorkflowID: owner.WorkflowID, FirstRunID: owner.FirstRunID, Step: 1, Release: digest("r"),
+		Approver: "ada", Expires: now.Add(10 * time.Minute), Nonce: "n",
+	}.Sign(private)
+
+	raw, err := json.Marshal(given)
+	require.NoError(t, err)
+	var travelled lifecycle.Grant
+	require.NoError(t, json.Unmarshal(raw, &travelled))
+	require.NoError(t, travelled.Verify(public, owner, 1, digest("r"), now))
+
+	otherRun := owner
+	otherRun.FirstRunID = "run-2"
+	forged := given
+	forged.Approver = "mallory"
+	unnamed := given
+	unnamed.Approver = ""
+	for name, refused := range map[string]error{
+		"another run":     given.Verify(public, otherRun, 1, digest("r"), now),
+		"another step":    given.Verify(public, owner, 2, digest("r"), now),
+		"another release": given.Verify(public, owner, 1, digest("r2"), now),
+		"too late":        given.Verify(public, owner, 1, digest("r"), given.Expires),
+		"no key":          given.Verify(nil, owner, 1, digest("r"), now),
+		"another key":     given.Verify(otherPublic, owner, 1, digest("r"), now),
+		"changed":         forged.Verify(public, owner, 1, digest("r"), now),
+		"not signed":      lifecycle.Grant{}.Verify(public, owner, 1, digest("r"), now),
+		"signed by other": given.Sign(otherPrivate).Verify(public, owner, 1, digest("r"), now),
+		"nobody's":        unnamed.Sign(private).Verify(public, owner, 1, digest("r"), now),
+	} {
+		require.Truef(t, lifecycle.Is(refused, lifecycle.Refused), "%s: %v", name, refused)
+	}
+}
+
+func TestWeightsStayShutWithoutEvidence(t *testing.T) {
+	t.Parallel()
+	ceiling := func(lever lifecycle.Lever) lifecycle.LeverResult {
+		return lifecycle.LeverResult{Lever: lever, Suite: digest("suite"), Ceiling: true}
+	}
+	for name, tc := range map[string]struct {
+		attempts []lifecycle.LeverResult
+		want     lifecycle.Lever
+	}{
+		"nothing tried":               {nil, lifecycle.PromptLever},
+		"prompt tried, no ceiling":    {[]lifecycle.LeverResult{{Lever: lifecycle.PromptLever, Suite: digest("suite")}}, lifecycle.PromptLever},
+		"ceiling without evidence":    {[]lifecycle.LeverResult{{Lever: lifecycle.PromptLever, Ceiling: true}}, lifecycle.PromptLever},
+		"prompt at its ceiling":       {[]lifecycle.LeverResult{ceiling(lifecycle.PromptLever)}, lifecycle.RetrievalLever},
+		"retrieval only":              {[]lifecycle.LeverResult{ceiling(lifecycle.RetrievalLever)}, lifecycle.PromptLever},
+		"both at their ceiling":       {[]lifecycle.LeverResult{ceiling(lifecycle.RetrievalLever), ceiling(lifecycle.PromptLever)}, lifecycle.WeightsLever},
+		"weights tried before a time": {[]lifecycle.LeverResult{ceiling(lifecycle.WeightsLever)}, lifecycle.PromptLever},
+	} {
+		lever, why := lifecycle.LadderRecord{Attempts: tc.attempts}.NextLever()
+		require.Equal(t, tc.want, lever, name)
+		require.NotEmpty(t, why, name)
+	}
+}
