@@ -24,20 +24,26 @@ var errWorkerStops = errors.New("the worker stops; the next try goes on from her
 // gives what a follower and the next try may see; nil: nothing.
 func beat(ctx context.Context, details func() any) (stop func()) {
 	ctx = context.WithoutCancel(ctx)
+	record := func() {
+		if details == nil {
+			activity.RecordHeartbeat(ctx)
+			return
+		}
+		activity.RecordHeartbeat(ctx, details())
+	}
 	done := make(chan struct{})
 	var beating sync.WaitGroup
 	beating.Go(func() {
 		ticker := time.NewTicker(beatInterval)
 		defer ticker.Stop()
 		for {
-			if details == nil {
-				activity.RecordHeartbeat(ctx)
-			} else {
-				activity.RecordHeartbeat(ctx, details())
-			}
+			record()
 			select {
 			case <-ticker.C:
 			case <-done:
+				if details != nil { // the next try, if there is one, begins with what is true now
+					record()
+				}
 				return
 			}
 		}
@@ -54,9 +60,15 @@ func long(ctx context.Context, details func() any) (context.Context, func()) {
 	rest := beat(ctx, details)
 	ctx, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
+	stops := activity.GetWorkerStopChannel(ctx)
+	select {
+	case <-stops: // already
+		cancel(errWorkerStops)
+	default:
+	}
 	go func() {
 		select {
-		case <-activity.GetWorkerStopChannel(ctx):
+		case <-stops:
 			cancel(errWorkerStops)
 		case <-watched:
 		}

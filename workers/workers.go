@@ -86,11 +86,10 @@ func (w *Workers) wants(queue string) bool {
 func (w *Workers) options() worker.Options {
 	return worker.Options{
 		WorkerStopTimeout: w.cfg.Drain,
-		// The SDK holds heartbeats back for most of their time-out; the next try would begin with what was true then.
-		MaxHeartbeatThrottleInterval: time.Second,
 		Interceptors:      []interceptor.WorkerInterceptor{&payloadLimit{}},
-		// A heartbeat's answer brings a person's abort, and its details are what `--watch` shows. Not shorter: a
-		// step whose heartbeats fail for so long ends.
+		// The SDK holds heartbeats back for most of their time-out: a person's abort would wait for the next one,
+		// and the next try would begin with what was true then. Not shorter: it is also how long a heartbeat is
+		// tried before the step counts as cut off.
 		MaxHeartbeatThrottleInterval: 4 * time.Second,
 	}
 }
