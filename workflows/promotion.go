@@ -155,7 +155,19 @@ func (p *promotion) rollOut(ctx workflow.Context) error {
 	return p.makeStable(ctx)
 }
 
+// becomeFirst makes the first release stable. There are no steps, so a person is asked only where the input
+// says so.
 func (p *promotion) becomeFirst(ctx workflow.Context) error {
+	if p.in.Approval {
+		p.state.Rollout = &steps.PromotionState{Candidate: p.result.Release, StepsTotal: 1}
+		err := p.awaitApproval(ctx, 0, lifecycle.StepPolicy{Share: lifecycle.Whole})
+		if p.stop != "" && ctx.Err() == nil {
+			return p.stopBefore(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	p.closing = true
 	reason := "first release of the service: there is nothing to compare it with in traffic"
 	_, err := steps.FirstStable.Run(ctx, steps.FirstStableInput{
@@ -229,7 +241,8 @@ func (p *promotion) awaitVerdict(ctx workflow.Context, i int) (steps.HoldResult,
 }
 
 // keep renews the lease of the current share until done says so (then the result is nil) or the hold
-// ends with a reason of its own. The step's clock runs only while it is not paused.
+// ends with a reason of its own. The step's clock runs only while it is not paused. A hold that ends for a
+// pause is waited for; one that ends for good is not, because the way back must not wait for its heartbeat.
 func (p *promotion) keep(ctx workflow.Context, in steps.HoldInput, done func() bool) (*steps.HoldResult, error) {
 	holding, cancel := workflow.WithCancel(ctx)
 	defer cancel()
@@ -241,6 +254,9 @@ func (p *promotion) keep(ctx workflow.Context, in steps.HoldInput, done func() b
 	interrupted := !future.IsReady()
 	if interrupted {
 		cancel()
+		if p.stop != "" {
+			return nil, nil
+		}
 	}
 	var out steps.HoldResult
 	err := future.Get(ctx, &out)

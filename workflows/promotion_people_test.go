@@ -309,6 +309,30 @@ func TestEveryStepIsApprovedWhereTheInputSaysSo(t *testing.T) {
 	require.Equal(t, []lifecycle.LedgerKind{lifecycle.Approved, lifecycle.Approved}, w.recorded())
 }
 
+func TestTheFirstReleaseIsApprovedWhereTheInputSaysSo(t *testing.T) {
+	t.Parallel()
+	for action, first := range map[string]int{steps.ApproveUpdate: 1, steps.RejectUpdate: 0} {
+		t.Run(action, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.plan.Baseline, w.plan.Verdict.Baseline = "", ""
+			w.RegisterDelayedCallback(func() {
+				require.Empty(t, inputs(w, steps.FirstStable))
+				if action == steps.RejectUpdate {
+					w.update(action, by("bob", "k"))
+					return
+				}
+				w.update(action, steps.Approval{Key: "n", Grant: w.grantFor(0).Sign(w.grant)})
+			}, time.Minute)
+			out, err := w.promote(map[string]any{"service": "docs", "approval": true})
+			require.NoError(t, err)
+			require.Equal(t, first == 1, out.Phase == lifecycle.RolloutPromoted)
+			require.Len(t, inputs(w, steps.FirstStable), first)
+			require.Equal(t, []string{"ReleaseClaim"}, w.wayOut())
+		})
+	}
+}
+
 func TestAnApprovedStepWaitsForTheEndOfAPause(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -46,12 +46,12 @@ type call struct {
 	input any
 }
 
-// world is Temporal's test environment with the steps of every loop. What a test does not change goes
-// well: the gate passes, every hold has enough, every job succeeds.
+// world is the steps of every loop as a test scripts them, in Temporal's test environment. What a test does
+// not change goes well: the gate passes, every hold has enough, every job succeeds.
 type world struct {
-	*testsuite.TestWorkflowEnvironment
-	t     *testing.T
-	grant ed25519.PrivateKey
+	*testsuite.TestWorkflowEnvironment // nil where a real server runs the loops
+	t                                  *testing.T
+	grant                              ed25519.PrivateKey
 
 	service    lifecycle.Service
 	searchable bool
@@ -66,12 +66,22 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	var s testsuite.WorkflowTestSuite
+	s.SetLogger(quiet())
+	w := newScript(t)
+	w.TestWorkflowEnvironment = s.NewTestWorkflowEnvironment()
+	return w
+}
+
+func quiet() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }
+
+// newScript is a world without an environment.
+func newScript(t *testing.T) *world {
+	t.Helper()
 	_, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	var s testsuite.WorkflowTestSuite
-	s.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	w := &world{
-		TestWorkflowEnvironment: s.NewTestWorkflowEnvironment(), t: t, grant: private,
+		t: t, grant: private,
 		service: lifecycle.Service{
 			Name: "docs",
 			Corpora: map[string]lifecycle.Corpus{
