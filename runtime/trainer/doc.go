@@ -1,5 +1,5 @@
-// Package trainer pre-trains the reference model from random weights or continues from a base model, with GoMLX for
-// the forward pass and the gradients, and AdamW over them.
+// Package trainer pre-trains the reference model from random weights or continues from a base model: forward pass and
+// gradients are GoMLX graphs, AdamW goes over them.
 //
 // A run is a pure function of its spec and inputs: the data of step n depends on the seed and n only, the batch is cut into
 // a fixed number of slices whose gradients are added in a fixed order, and one slice is computed on one thread. So a run

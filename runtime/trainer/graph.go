@@ -3,121 +3,195 @@ package trainer
 import (
 	"math"
 
-	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code is written in the graph's own words
 
 	"github.com/refitml/refit/runtime/llama"
 )
 
-// logits builds the decoder over tokens [batch, length] and returns [batch*length, vocabulary]. params are in
-// the order of Config.Shapes.
-func logits(c llama.Config, params []*Node, tokens *Node) *Node {
-	g := tokens.Graph()
-	batch, length := tokens.Shape().Dimensions[0], tokens.Shape().Dimensions[1]
-	rows := batch * length
-	next := func() *Node { p := params[0]; params = params[1:]; return p }
+// decoder is the forward pass as a graph, with what the way back (backward.go) needs of it. How it is written follows
+// from what the Go backend does fast: products of matrices whose contracted axis is the last of the left side, and
+// element by element work on equal shapes. Broadcasting, reducing and transposing go value by value through an
+// iterator and cost more than the products, so sums and copies along an axis are products with constants here.
+type decoder struct {
+	c             llama.Config
+	batch, length int
+	embedding     *Node
+	layers        []*layer
+	last          norm
+	hidden        *Node // [rows, width], after the last norm; rows is batch*length
 
-	embedding := next()
-	x := Gather(embedding, Reshape(tokens, rows, 1))
-	rope := newRotary(g, c, length)
-	mask := causalMask(g, length)
-	for range c.Layers {
-		h := rmsNorm(x, next(), c.NormEpsilon)
-		x = Add(x, attention(c, h, next(), next(), next(), next(), rope, mask, batch, length))
-		h = rmsNorm(x, next(), c.NormEpsilon)
-		gate, up := linear(h, next()), linear(h, next())
-		x = Add(x, linear(Mul(silu(gate), up), next()))
-	}
-	return linear(rmsNorm(x, next(), c.NormEpsilon), embedding)
+	mask         *Node // [batch*heads, length, length]
+	mean         *Node // [width, width]: a product with it puts a row's mean into each of its columns
+	ones         *Node // [rows, 1]: a product with it repeats a row
+	queryTurn    turn
+	keyTurn      turn
+	groupedQuery int // query heads that share a key head
 }
+
+// layer is one block's weights and what its forward pass kept.
+type layer struct {
+	attentionGain, wq, wk, wv, wo *Node
+	mlpGain, wgate, wup, wdown    *Node
+
+	attentionNorm, mlpNorm        norm
+	q, k, v, p, mixed, merged     *Node
+	gate, up, sigmoid, silu, made *Node
+}
+
+// newDecoder builds the pass over tokens [batch, length]. params are in the order of Config.Shapes.
+func newDecoder(c llama.Config, params []*Node, tokens *Node) *decoder {
+	g := tokens.Graph()
+	d := &decoder{c: c, batch: tokens.Shape().Dimensions[0], length: tokens.Shape().Dimensions[1], groupedQuery: c.Heads / c.KVHeads}
+	rows := d.batch * d.length
+	d.mask = d.causalMask(g)
+	d.mean = filled(g, 1/float64(c.HiddenSize), c.HiddenSize, c.HiddenSize)
+	d.ones = filled(g, 1, rows, 1)
+	d.queryTurn, d.keyTurn = d.newTurn(g, c.Heads), d.newTurn(g, c.KVHeads)
+
+	next := func() *Node { p := params[0]; params = params[1:]; return p }
+	d.embedding = next()
+	x := Gather(d.embedding, Reshape(tokens, rows, 1))
+	for range c.Layers {
+		l := &layer{
+			attentionGain: next(), wq: next(), wk: next(), wv: next(), wo: next(),
+			mlpGain: next(), wgate: next(), wup: next(), wdown: next(),
+		}
+		d.layers = append(d.layers, l)
+		x = Add(x, d.attention(l, x))
+		x = Add(x, d.mlp(l, x))
+	}
+	d.last = d.norm(x, next())
+	d.hidden = d.last.value
+	return d
+}
+
+// logits returns [batch*length, vocabulary].
+func (d *decoder) logits() *Node { return linear(d.hidden, d.embedding) }
 
 // linear applies a weight [out, in] to rows [n, in].
 func linear(x, weight *Node) *Node {
 	return Dot(x, weight).General([]int{1}, nil, []int{1}, nil)
 }
 
-// rmsNorm scales each row of x [n, width] to a root mean square of 1, then by gain. The mean is a product with a
-// constant column because the Go backend multiplies matrices far faster than it reduces.
-func rmsNorm(x, gain *Node, epsilon float64) *Node {
-	width := x.Shape().Dimensions[1]
-	column := make([]float32, width)
-	for i := range column {
-		column[i] = 1 / float32(width)
-	}
-	mean := linear(Mul(x, x), Reshape(Const(x.Graph(), column), 1, width))
-	return Mul(Div(x, Sqrt(AddScalar(mean, epsilon))), Reshape(gain, 1, width))
+// product multiplies [n, k] by [k, m].
+func product(x, y *Node) *Node {
+	return Dot(x, y).General([]int{1}, nil, []int{0}, nil)
 }
 
-type rotary struct{ cos, sin *Node } // each [1, 1, length, head]
-
-func newRotary(g *Graph, c llama.Config, length int) rotary {
-	head := c.HeadSize()
-	cos, sin := make([][]float32, length), make([][]float32, length)
-	for t := range length {
-		cos[t], sin[t] = make([]float32, head), make([]float32, head)
-		for i := range head / 2 {
-			angle := float64(t) * math.Pow(c.RopeTheta, -2*float64(i)/float64(head))
-			cos[t][i], sin[t][i] = float32(math.Cos(angle)), float32(math.Sin(angle))
-			cos[t][i+head/2], sin[t][i+head/2] = cos[t][i], sin[t][i]
-		}
-	}
-	return rotary{Reshape(Const(g, cos), 1, 1, length, head), Reshape(Const(g, sin), 1, 1, length, head)}
+// norm scales each row of x [rows, width] to a root mean square of 1, then by gain.
+type norm struct {
+	value, scaled, root, gain *Node // all [rows, width]
 }
 
-// turn rotates x [batch, heads, length, head] by its positions; the halves of a head pair up, as Hugging
-// Face's weights expect.
-func (r rotary) turn(x *Node) *Node {
-	half := x.Shape().Dimensions[3] / 2
-	low := Slice(x, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, half))
-	high := Slice(x, AxisRange(), AxisRange(), AxisRange(), AxisRange(half))
-	return Add(Mul(x, r.cos), Mul(Concatenate([]*Node{Neg(high), low}, 3), r.sin))
+func (d *decoder) norm(x, gain *Node) norm {
+	n := norm{root: Sqrt(AddScalar(product(Mul(x, x), d.mean), d.c.NormEpsilon))}
+	n.gain = product(d.ones, Reshape(gain, 1, d.c.HiddenSize))
+	n.scaled = Div(x, n.root)
+	n.value = Mul(n.scaled, n.gain)
+	return n
 }
 
-func causalMask(g *Graph, length int) *Node {
-	mask := make([][]float32, length)
-	for i := range mask {
-		mask[i] = make([]float32, length)
-		for j := i + 1; j < length; j++ {
-			mask[i][j] = -1e9
-		}
-	}
-	return Reshape(Const(g, mask), 1, length, length)
-}
-
-func attention(c llama.Config, x, wq, wk, wv, wo *Node, rope rotary, mask *Node, batch, length int) *Node {
-	head, group := c.HeadSize(), c.Heads/c.KVHeads
-	heads := func(x *Node, n int) *Node {
-		return TransposeAllAxes(Reshape(x, batch, length, n, head), 0, 2, 1, 3)
-	}
-	q := rope.turn(heads(MulScalar(linear(x, wq), 1/math.Sqrt(float64(head))), c.Heads))
-	k := rope.turn(heads(linear(x, wk), c.KVHeads))
-	v := heads(linear(x, wv), c.KVHeads)
+func (d *decoder) attention(l *layer, x *Node) *Node {
+	c, group := d.c, d.groupedQuery
+	l.attentionNorm = d.norm(x, l.attentionGain)
+	h := l.attentionNorm.value
 	// Query heads of a group share keys and values: they lie side by side along the rows of one product.
-	q = Reshape(q, batch*c.KVHeads, group*length, head)
-	k = Reshape(k, batch*c.KVHeads, length, head)
-	v = Reshape(v, batch*c.KVHeads, length, head)
-	scores := Dot(q, k).General([]int{2}, []int{0}, []int{2}, []int{0})
-	scores = Reshape(Add(Reshape(scores, batch*c.Heads, length, length), mask), batch*c.KVHeads, group*length, length)
-	mixed := Dot(softmax(scores), v).General([]int{2}, []int{0}, []int{1}, []int{0})
-	mixed = TransposeAllAxes(Reshape(mixed, batch, c.Heads, length, head), 0, 2, 1, 3)
-	return linear(Reshape(mixed, batch*length, c.HiddenSize), wo)
+	q := d.heads(d.queryTurn.forth(MulScalar(linear(h, l.wq), d.attentionScale())), c.Heads)
+	l.q = Reshape(q, d.batch*c.KVHeads, group*d.length, c.HeadSize())
+	l.k = d.heads(d.keyTurn.forth(linear(h, l.wk)), c.KVHeads)
+	l.v = d.heads(linear(h, l.wv), c.KVHeads)
+	scores := Dot(l.q, l.k).General([]int{2}, []int{0}, []int{2}, []int{0})
+	l.p = Reshape(Softmax(Add(Reshape(scores, d.mask.Shape().Dimensions...), d.mask), -1), scores.Shape().Dimensions...)
+	l.mixed = Dot(l.p, l.v).General([]int{2}, []int{0}, []int{1}, []int{0})
+	l.merged = d.merge(l.mixed, c.Heads)
+	return linear(l.merged, l.wo)
 }
 
-// crossEntropy returns the mean negative log-likelihood in nats of targets [rows] under logits [rows, vocabulary],
-// and a scalar that has the same gradient but none of the backward pass of a softmax: the gradient of
-// the loss in the logits is known (probabilities minus one-hot), so it enters as a constant.
-func crossEntropy(logits, targets *Node) (loss, surrogate *Node) {
-	rows, vocabulary := logits.Shape().Dimensions[0], logits.Shape().Dimensions[1]
-	g := logits.Graph()
-	p := StopGradient(Softmax(StopGradient(logits), -1))
-	hot := OneHot(Reshape(targets, rows), vocabulary, dtypes.Float32)
-	ones := make([][]float32, 1)
-	ones[0] = make([]float32, vocabulary)
-	for i := range ones[0] {
-		ones[0][i] = 1
+func (d *decoder) attentionScale() float64 { return 1 / math.Sqrt(float64(d.c.HeadSize())) }
+
+// heads turns [rows, n*head] into [batch*n, length, head].
+func (d *decoder) heads(x *Node, n int) *Node {
+	x = TransposeAllAxes(Reshape(x, d.batch, d.length, n, d.c.HeadSize()), 0, 2, 1, 3)
+	return Reshape(x, d.batch*n, d.length, d.c.HeadSize())
+}
+
+// merge is the way back of heads; x may have any shape with the same values in the same order.
+func (d *decoder) merge(x *Node, n int) *Node {
+	x = TransposeAllAxes(Reshape(x, d.batch, n, d.length, d.c.HeadSize()), 0, 2, 1, 3)
+	return Reshape(x, d.batch*d.length, n*d.c.HeadSize())
+}
+
+func (d *decoder) mlp(l *layer, x *Node) *Node {
+	l.mlpNorm = d.norm(x, l.mlpGain)
+	l.gate, l.up = linear(l.mlpNorm.value, l.wgate), linear(l.mlpNorm.value, l.wup)
+	l.sigmoid = sigmoid(l.gate)
+	l.silu = Mul(l.gate, l.sigmoid)
+	l.made = Mul(l.silu, l.up)
+	return linear(l.made, l.wdown)
+}
+
+// sigmoid of x [rows, width] is a softmax against 0: the Go backend's own exponential is many times slower than the one
+// in its softmax.
+func sigmoid(x *Node) *Node {
+	rows, width := x.Shape().Dimensions[0], x.Shape().Dimensions[1]
+	pair := Concatenate([]*Node{Reshape(x, 1, rows, width), Reshape(ZerosLike(x), 1, rows, width)}, 0)
+	return Reshape(Slice(Softmax(pair, 0), AxisElem(0)), rows, width)
+}
+
+// turn rotates rows [batch*length, n*head] by their positions; the halves of a head pair up, as Hugging Face's
+// weights expect.
+type turn struct {
+	cos, sin *Node // [rows, n*head]
+	swap     *Node // [n*head, n*head]: of each head, (low, high) becomes (-high, low)
+}
+
+func (d *decoder) newTurn(g *Graph, n int) turn {
+	head := d.c.HeadSize()
+	rows, width := d.batch*d.length, n*head
+	cos, sin, swap := make([]float32, rows*width), make([]float32, rows*width), make([]float32, width*width)
+	for i := range cos {
+		position, k := i/width%d.length, i%head%(head/2)
+		angle := float64(position) * math.Pow(d.c.RopeTheta, -2*float64(k)/float64(head))
+		cos[i], sin[i] = float32(math.Cos(angle)), float32(math.Sin(angle))
 	}
-	chosen := linear(Mul(p, hot), Const(g, ones))
-	loss = Neg(ReduceAllMean(Log(MaxScalar(chosen, 1e-30))))
-	surrogate = DivScalar(ReduceAllSum(Mul(StopGradient(Sub(p, hot)), logits)), float64(rows))
-	return loss, surrogate
+	for i := range width {
+		if i%head < head/2 {
+			swap[i*width+i+head/2] = 1 // a low value goes to its high place
+		} else {
+			swap[i*width+i-head/2] = -1
+		}
+	}
+	return turn{constant(g, cos, rows, width), constant(g, sin, rows, width), constant(g, swap, width, width)}
+}
+
+func (t turn) forth(x *Node) *Node { return Add(Mul(x, t.cos), Mul(product(x, t.swap), t.sin)) }
+
+// back turns by the opposite angle, which is also the derivative's way back.
+func (t turn) back(x *Node) *Node { return Sub(Mul(x, t.cos), Mul(product(x, t.swap), t.sin)) }
+
+func (d *decoder) causalMask(g *Graph) *Node {
+	n, l := d.batch*d.c.Heads, d.length
+	mask := make([]float32, n*l*l)
+	for i := range mask {
+		if query, key := i/l%l, i%l; key > query {
+			mask[i] = -1e9
+		}
+	}
+	return constant(g, mask, n, l, l)
+}
+
+func constant(g *Graph, values []float32, dimensions ...int) *Node {
+	return Reshape(Const(g, values), dimensions...)
+}
+
+func filled(g *Graph, value float64, dimensions ...int) *Node {
+	size := 1
+	for _, n := range dimensions {
+		size *= n
+	}
+	values := make([]float32, size)
+	for i := range values {
+		values[i] = float32(value)
+	}
+	return constant(g, values, dimensions...)
 }

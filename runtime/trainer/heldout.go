@@ -40,8 +40,7 @@ func heldOut(dir string, t *bpe.Tokenizer) (*stream, error) {
 func bitsPerByte(backend compute.Backend, c llama.Config, params [][]float32, t *bpe.Tokenizer, s stream) (float64, error) {
 	exec, err := NewExec(backend, func(in []*Node) *Node {
 		n := len(in) - 2
-		loss, _ := crossEntropy(logits(c, in[:n], in[n]), in[n+1])
-		return loss
+		return newDecoder(c, in[:n], in[n]).crossEntropy(in[n+1]).loss
 	})
 	if err != nil {
 		return 0, fmt.Errorf("build the scoring step: %w", err)

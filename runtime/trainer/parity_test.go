@@ -72,7 +72,7 @@ func graphLogits(t *testing.T, c llama.Config, weights [][]float32, tokens []int
 	require.NoError(t, err)
 	exec, err := NewExec(backends[0], func(in []*Node) *Node {
 		n := len(in) - 1
-		return logits(c, in[:n], in[n])
+		return newDecoder(c, in[:n], in[n]).logits()
 	})
 	require.NoError(t, err)
 	var args []any

@@ -25,8 +25,9 @@ func newGradients(c llama.Config, backends []compute.Backend) (*gradients, error
 	for _, backend := range backends {
 		exec, err := NewExec(backend, func(in []*Node) []*Node {
 			n := len(in) - 2
-			loss, surrogate := crossEntropy(logits(c, in[:n], in[n]), in[n+1])
-			return append([]*Node{loss}, Gradient(surrogate, in[:n]...)...)
+			d := newDecoder(c, in[:n], in[n])
+			e := d.crossEntropy(in[n+1])
+			return append([]*Node{e.loss}, d.gradients(in[n], e)...)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("build the training step: %w", err)
