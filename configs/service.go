@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"time"
 
 	"github.com/invopop/jsonschema"
 	"go.yaml.in/yaml/v3"
@@ -33,7 +34,17 @@ func ReadService(r io.Reader) (lifecycle.Service, error) {
 	if err != nil {
 		return lifecycle.Service{}, lifecycle.Errorf(lifecycle.Invalid, "declaration: keys must be text: %w", err)
 	}
-	return lifecycle.ParseService(asJSON)
+	service, err := lifecycle.DecodeService(asJSON)
+	if err != nil {
+		return lifecycle.Service{}, err
+	}
+	return service, service.CheckZones(zone)
+}
+
+// zone says whether there is such a time zone.
+func zone(name string) error {
+	_, err := time.LoadLocation(name)
+	return err
 }
 
 // ReadServiceFile reads a declaration from a file; "-" is standard input.

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +34,8 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "refit",
 		Short:         "The release authority of a foundation model",
-		Long:          "Refit rebuilds, gates, releases and takes back a foundation model.\n\n" + exitCodes,
+		Long:          "Refit rebuilds, gates, releases and takes back a foundation model.",
+		Version:       commitOfBuild(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -50,7 +55,60 @@ func newRoot(a *app) *cobra.Command {
 		newTrain(a), newIndex(a), newEvaluate(a), newTune(a),
 		newSchedule(a), newFeedback(a), newLedger(a), newJobShim(),
 	)
+	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitCodes + "\n") // of every command
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return lifecycle.Errorf(lifecycle.Invalid, "%w", err) })
+	giveKinds(root)
 	return root
+}
+
+// giveKinds sees to it that an error has a kind whoever made it: what cobra refuses is Invalid, what a command
+// could not do and nobody gave a kind is Internal. It also gives groups of commands an answer to a wrong name.
+func giveKinds(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
+	for _, sub := range cmd.Commands() {
+		giveKinds(sub)
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return lifecycle.Errorf(lifecycle.Invalid, "%w; see %s --help", err, cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := "see " + cmd.CommandPath() + " --help"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return lifecycle.Errorf(lifecycle.Invalid, "unknown command %q for %s; %s", args[0], cmd.CommandPath(), hint)
+		}
+		return
+	}
+	if do := cmd.RunE; do != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			err := do(cmd, args)
+			var typed *lifecycle.Error
+			var exit *exitError
+			if err == nil || errors.As(err, &typed) || errors.As(err, &exit) || errors.Is(err, context.Canceled) {
+				return err
+			}
+			return lifecycle.Errorf(lifecycle.Internal, "%w", err)
+		}
+	}
+}
+
+// at is a time for people; none is a dash.
+func at(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
 func (a *app) asJSON() bool { return a.output == "json" }
@@ -93,9 +151,12 @@ func (a *app) client() (control.Client, error) {
 	token := os.Getenv("REFIT_TOKEN")
 	if token == "" {
 		raw, err := os.ReadFile(settings.Control.TokenFile)
-		if err != nil {
-			return control.Client{}, lifecycle.Errorf(lifecycle.Invalid,
+		if errors.Is(err, fs.ErrNotExist) {
+			return control.Client{}, lifecycle.Errorf(lifecycle.Unavailable,
 				"control.token_file: %w; start `refit up` first, or set REFIT_TOKEN", err)
+		}
+		if err != nil {
+			return control.Client{}, lifecycle.Errorf(lifecycle.Invalid, "control.token_file: %w", err)
 		}
 		token = strings.TrimSpace(string(raw))
 	}

@@ -74,7 +74,7 @@ func newEvaluate(a *app) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: "evaluate SERVICE", Short: "Judge a release at its gate",
-		Long: "Let a release and its baseline answer the same suite and judge the gate. With --watch the exit code is the verdict.\n\n" + exitCodes,
+		Long: "Let a release and its baseline answer the same suite and judge the gate. With --watch the exit code is the verdict.",
 	}
 	cmd.Flags().StringVar(&in.Release, "release", "", "release to judge (default: the newest)")
 	cmd.Flags().StringVar(&in.Baseline, "baseline", "", "release to compare with (default: stable)")
@@ -129,6 +129,7 @@ func (a *app) follow(cmd *cobra.Command, started control.Started) (control.Watch
 	for {
 		now, err := control.Call(cmd.Context(), client, control.Watch, control.WatchInput{WorkflowID: started.WorkflowID, RunID: started.RunID})
 		switch {
+		case cmd.Context().Err() != nil: // below
 		case lifecycle.Is(err, lifecycle.Unavailable):
 			view.say("waiting for the control API: " + err.Error())
 		case err != nil:
@@ -145,6 +146,10 @@ func (a *app) follow(cmd *cobra.Command, started control.Started) (control.Watch
 		select {
 		case <-ticker.C:
 		case <-cmd.Context().Done():
+		}
+		if cmd.Context().Err() != nil {
+			view.end()
+			fmt.Fprintf(a.diagnostics, "left the view; %s goes on %s\n", started.WorkflowID, started.URL)
 			return now, cmd.Context().Err()
 		}
 	}

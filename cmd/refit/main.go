@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // declarations name time zones; small images have no data of them
 
 	"github.com/refitml/refit/internal/lifecycle"
 )
@@ -21,6 +22,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	app := &app{out: os.Stdout, diagnostics: os.Stderr}
 	root := newRoot(app)
 	root.SetArgs(args)
@@ -28,7 +30,7 @@ func run(args []string) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
 	default:
 		app.fail(err)
@@ -36,7 +38,7 @@ func run(args []string) int {
 	}
 }
 
-// exitCode: what cobra itself refuses (an unknown flag, a missing argument) is a usage error.
+// exitCode: what has no kind comes from cobra, which did not understand what was typed.
 func exitCode(err error) int {
 	var typed *lifecycle.Error
 	var exit *exitError
@@ -58,18 +60,22 @@ type exitError struct {
 
 func (e *exitError) Error() string { return e.reason }
 
+// fail says what went wrong: as JSON on standard output, where a program reads it, else in words. A command
+// that has printed its result already says the rest in words only, so that there is one JSON value.
 func (a *app) fail(err error) {
-	if a.asJSON() {
-		kind := lifecycle.KindOf(err)
-		var typed *lifecycle.Error
-		fields := map[string]string{}
-		if errors.As(err, &typed) {
-			fields = typed.Fields
-		} else {
-			kind = lifecycle.Invalid
-		}
-		a.printJSON(map[string]any{"error": map[string]any{"kind": kind, "message": err.Error(), "fields": fields}})
+	var exit *exitError
+	if !a.asJSON() || errors.As(err, &exit) {
+		fmt.Fprintln(a.diagnostics, "refit:", err)
 		return
 	}
-	fmt.Fprintln(a.diagnostics, "refit:", err)
+	kind := lifecycle.Invalid // see exitCode
+	var typed *lifecycle.Error
+	fields := map[string]string{}
+	if errors.As(err, &typed) {
+		kind = typed.Kind
+		if typed.Fields != nil {
+			fields = typed.Fields
+		}
+	}
+	a.printJSON(map[string]any{"error": map[string]any{"kind": kind, "message": err.Error(), "fields": fields}})
 }

@@ -18,7 +18,7 @@ func newPromote(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use: "promote SERVICE", Short: "Move a gated release to all traffic",
-		Long: "Start PromoteRelease: gate, canary steps, stable. Leaving the view (Ctrl-C) does not stop the promotion.\n\n" + exitCodes,
+		Long: "Start PromoteRelease: gate, canary steps, stable. Leaving the view (Ctrl-C) does not stop the promotion.",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&in.Release, "release", "", "release to promote, by ID or its beginning (default: the newest)")
@@ -91,39 +91,80 @@ func newIntervene(a *app, action string) *cobra.Command {
 
 func newStatus(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "status SERVICE", Short: "Show what serves, what is on its way, and the way back", Args: cobra.ExactArgs(1),
+		Use: "status [SERVICE]", Short: "Show what serves, what is on its way, and the way back", Args: cobra.MaximumNArgs(1),
+		Long: "Show what serves, what is on its way, how fast the way back is now (instant, about N min: must load, none), and\n" +
+			"whether what was served can be told apart (attribution). Without a service: a line for each.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.statusOfAll(cmd)
+			}
 			s, err := call(a, cmd, control.Status, control.StatusInput{Service: args[0]})
 			return a.report(s, err, func(w io.Writer) { printStatus(w, s) })
 		},
 	}
 }
 
+func (a *app) statusOfAll(cmd *cobra.Command) error {
+	services, err := call(a, cmd, control.Services, struct{}{})
+	if err != nil {
+		return err
+	}
+	all := []control.StatusResult{}
+	for _, service := range services {
+		s, err := call(a, cmd, control.Status, control.StatusInput{Service: service.Service})
+		if err != nil {
+			return err
+		}
+		all = append(all, s)
+	}
+	return a.report(all, nil, func(w io.Writer) {
+		var rows [][]string
+		for _, s := range all {
+			canary := "none"
+			if s.Route.Canary != "" {
+				canary = s.Route.Canary.Short() + " at " + s.Route.Share.String()
+			}
+			rows = append(rows, []string{s.Service, orNone(s.Route.Stable), canary, s.WayBack.Speed, s.Attribution, fmt.Sprint(len(s.Gateways))})
+		}
+		table(w, []string{"SERVICE", "STABLE", "CANARY", "WAY BACK", "ATTRIBUTION", "GATEWAYS"}, rows)
+	})
+}
+
 func printStatus(w io.Writer, s control.StatusResult) {
-	fmt.Fprintf(w, "service      %s\n", s.Service)
+	fmt.Fprintf(w, "service      %s, declaration version %d\n", s.Service, s.Version)
 	fmt.Fprintf(w, "stable       %s (generation %d)\n", orNone(s.Route.Stable), s.Route.Generation)
 	if s.Route.Canary != "" {
 		fmt.Fprintf(w, "canary       %s at %s, step %d\n", s.Route.Canary.Short(), s.Route.Share, s.Route.Step+1)
 	}
-	fmt.Fprintf(w, "way back     %s\n", s.WayBack)
-	fmt.Fprintf(w, "attribution  %s\n", s.Attributed)
+	fmt.Fprintf(w, "way back     %s (%s)\n", s.WayBack.Speed, s.WayBack.Why)
+	fmt.Fprintf(w, "attribution  %s\n", s.Attribution)
 	fmt.Fprintf(w, "gateways     %d live", len(s.Gateways))
 	if len(s.Behind) > 0 {
 		fmt.Fprintf(w, ", behind: %s", strings.Join(s.Behind, ", "))
 	}
 	fmt.Fprintln(w)
-	for _, claim := range s.Claims {
-		fmt.Fprintf(w, "claim        %s by %s, fence %d\n", claim.Loop, claim.Owner.WorkflowID, claim.Fence)
-	}
 	if r := s.Rollout; r != nil {
-		fmt.Fprintf(w, "rollout      %s of %s: %s\n", r.Phase, r.Release.Short(), r.Reason)
+		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
 	}
-	if s.Running != nil {
-		fmt.Fprintf(w, "now          %s: %s\n", s.Running.Phase, s.Running.Reason)
+	for _, l := range s.Loops {
+		says := "no worker answers"
+		if l.State != nil {
+			says = l.State.Phase + ": " + l.State.Reason
+		}
+		fmt.Fprintf(w, "%-12s %s\n", l.Claim.Loop, says)
+		fmt.Fprintf(w, "%-12s workflow %s, fence %d %s\n", "", l.Claim.Owner.WorkflowID, l.Claim.Fence, l.URL)
 	}
-	if s.TemporalUI != "" {
-		fmt.Fprintf(w, "temporal ui  %s\n", s.TemporalUI)
+}
+
+func rolloutLine(r lifecycle.Rollout) string {
+	line := fmt.Sprintf("release %s %s", r.Release.Short(), r.Phase)
+	if r.Reason != "" {
+		line += ": " + r.Reason
 	}
+	if t := r.Touched; t != nil && r.Phase != lifecycle.RolloutPromoted {
+		line += fmt.Sprintf(" (touched %d conversations)", t.Conversations)
+	}
+	return line
 }
 
 func orNone(d lifecycle.Digest) string {

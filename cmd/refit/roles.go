@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -26,15 +27,13 @@ const (
 
 const rolesHelp = `It says which addresses it listens on and logs to standard error. What it needs and does not reach (PostgreSQL,
 Temporal, S3) it waits for, saying so; the gateway serves its last stable releases meanwhile. SIGTERM stops it: requests
-and steps in flight may end (gateway.drain, worker.drain). A second signal ends it at once. Stopped so it exits 0.
-
-`
+and steps in flight may end (gateway.drain, worker.drain). A second signal ends it at once. Stopped so it exits 0.`
 
 func newUp(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "up", Short: "Run gateway, worker and console in one process", Args: cobra.NoArgs,
 		Long: "Run gateway, worker and console in one process. With registry.owner_url it migrates the registry first.\n" +
-			rolesHelp + exitCodes,
+			rolesHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.serve(cmd.Context(), gatewayRole, workerRole, consoleRole)
 		},
@@ -49,7 +48,7 @@ func newRole(a *app, name string) *cobra.Command {
 	}[name]
 	return &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
-		Long: short + ".\n" + rolesHelp + exitCodes,
+		Long: short + ".\n" + rolesHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), name) },
 	}
 }
@@ -64,6 +63,7 @@ func (a *app) serve(ctx context.Context, roles ...string) error {
 	if err != nil {
 		return lifecycle.Errorf(lifecycle.Invalid, "log: %w", err)
 	}
+	slog.SetDefault(log) // of what is given no logger
 	p := &process{settings: settings, roles: roles, log: log, metrics: telemetry.NewRegistry()}
 	if err := p.open(); err != nil {
 		return err
@@ -94,7 +94,7 @@ func (a *app) announce(p *process) {
 func newMigrate(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "migrate", Short: "Bring the registry's database to this Refit's schema", Args: cobra.NoArgs,
-		Long: "Bring the registry's database to this Refit's schema as its owner (registry.owner_url). Doing it again changes nothing.\n\n" + exitCodes,
+		Long: "Bring the registry's database to this Refit's schema as its owner (registry.owner_url). Doing it again changes nothing.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := configs.Load(a.settings)
 			if err != nil {

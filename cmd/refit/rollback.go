@@ -20,7 +20,7 @@ func newRollback(a *app) *cobra.Command {
 		Use: "rollback SERVICE", Short: "Take the way back: from a canary to stable, else to the release before",
 		Long: "Roll back now. It needs no gate, no S3 and no Temporal, and returns when every live gateway has applied it, else\n" +
 			"names those that have not and exits 5. --direct bypasses the control API too and goes to the registry with a role\n" +
-			"that may do this and nothing else (registry.rollback_url).\n\n" + exitCodes,
+			"that may do this and nothing else (registry.rollback_url).",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the ledger (required)")
@@ -34,7 +34,11 @@ func newRollback(a *app) *cobra.Command {
 		}
 		out, err := call(a, cmd, control.Rollback, control.RollbackInput{Service: args[0], Reason: reason})
 		return a.report(out, err, func(w io.Writer) {
-			fmt.Fprintf(w, "stable is %s, generation %d, on every live gateway after %s\n", orNone(out.Route.Stable), out.Route.Generation, out.Took)
+			applied := fmt.Sprintf("applied by %d live gateways after %s", out.Live, out.Took)
+			if out.Live == 0 {
+				applied = "no gateway is live to apply it"
+			}
+			fmt.Fprintf(w, "stable is %s, generation %d, %s\n", orNone(out.Route.Stable), out.Route.Generation, applied)
 		})
 	}
 	return cmd

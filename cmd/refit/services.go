@@ -17,7 +17,7 @@ func newApply(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "apply FILE", Short: "Declare a service and reconcile its schedules",
 		Long: "Read a service declaration in YAML (- is standard input), check it wholly, store it as a new version and\n" +
-			"reconcile its schedules. Applying the same again changes nothing; a person's pause is left alone.\n\n" + exitCodes,
+			"reconcile its schedules. Applying the same again changes nothing; a person's pause is left alone.",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check only")
@@ -27,7 +27,7 @@ func newApply(a *app) *cobra.Command {
 			return err
 		}
 		result, err := call(a, cmd, control.Apply, control.ApplyInput{Service: service, DryRun: dryRun})
-		return a.report(result, err, func(w io.Writer) {
+		err = a.report(result, err, func(w io.Writer) {
 			word := "unchanged"
 			if result.Version.Changed {
 				word = "applied"
@@ -36,13 +36,17 @@ func newApply(a *app) *cobra.Command {
 				word = "valid"
 			}
 			fmt.Fprintf(w, "%s %s, version %d (%s)\n", service.Name, word, result.Version.Version, result.Version.Digest.Short())
+			for _, c := range result.Changes {
+				fmt.Fprintln(w, "  "+c)
+			}
 			for _, s := range result.Schedules {
 				fmt.Fprintf(w, "schedule %s %s\n", s.ID, s.Change)
 			}
-			if result.Warning != "" {
-				fmt.Fprintln(w, "warning:", result.Warning)
-			}
 		})
+		if err == nil && result.Warning != "" {
+			err = &exitError{lifecycle.Unavailable.ExitCode(), result.Warning}
+		}
+		return err
 	}
 	return cmd
 }
@@ -71,7 +75,7 @@ func newReleases(a *app) *cobra.Command {
 			var rows [][]string
 			for _, r := range releases {
 				rows = append(rows, []string{
-					r.ID.Short(), r.AddedAt.Format("2006-01-02 15:04:05"), r.Release.Model.Short(),
+					r.ID.Short(), at(r.AddedAt), r.Release.Model.Short(),
 					r.Release.Index.Short(), string(r.Outcome),
 				})
 			}
@@ -117,7 +121,7 @@ func newLedger(a *app) *cobra.Command {
 	in := control.LedgerInput{}
 	var kinds []string
 	cmd := &cobra.Command{Use: "ledger SERVICE", Short: "Read a service's append-only history", Args: cobra.ExactArgs(1)}
-	cmd.Flags().Int64Var(&in.After, "after", 0, "only entries after this sequence number")
+	cmd.Flags().Int64Var(&in.After, "after", 0, "begin after this sequence number (default: the newest entries)")
 	cmd.Flags().IntVar(&in.Limit, "limit", 100, "at most so many")
 	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only entries of these kinds")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -130,7 +134,7 @@ func newLedger(a *app) *cobra.Command {
 			var rows [][]string
 			for _, e := range entries {
 				rows = append(rows, []string{
-					fmt.Sprint(e.Sequence), e.At.Format("2006-01-02 15:04:05"), string(e.Kind), shorten(e.Subject), e.Actor.Name, e.Reason,
+					fmt.Sprint(e.Sequence), at(e.At), string(e.Kind), shorten(e.Subject), e.Actor.Name, e.Reason,
 				})
 			}
 			table(w, []string{"SEQ", "AT", "KIND", "SUBJECT", "ACTOR", "REASON"}, rows)
@@ -173,9 +177,11 @@ func newSchedule(a *app) *cobra.Command {
 			return a.report(all, err, func(w io.Writer) {
 				var rows [][]string
 				for _, s := range all {
-					rows = append(rows, []string{s.Loop, s.Workflow, fmt.Sprint(s.Paused), s.Next.Format("2006-01-02 15:04:05"), s.Note})
+					rows = append(rows, []string{
+						string(s.Loop), s.Workflow, fmt.Sprint(s.Paused), at(s.Next), at(s.Last), fmt.Sprint(s.Runs), fmt.Sprint(s.Skipped), s.Note,
+					})
 				}
-				table(w, []string{"LOOP", "WORKFLOW", "PAUSED", "NEXT", "NOTE"}, rows)
+				table(w, []string{"LOOP", "WORKFLOW", "PAUSED", "NEXT", "LAST", "RUNS", "SKIPPED", "NOTE"}, rows)
 			})
 		},
 	})

@@ -21,6 +21,9 @@ func (v *view) show(now control.Watched) {
 	if s := now.State; s != nil {
 		v.say(s.Phase + ": " + s.Reason)
 	}
+	for _, r := range now.Retries {
+		v.say(fmt.Sprintf("  %s failed and is tried again (attempt %d): %s", r.Step, r.Attempt, r.Failure))
+	}
 	if now.Progress != nil {
 		fmt.Fprintf(v.out, "\r%s\x1b[K", progressBar(*now.Progress))
 		v.bar = true

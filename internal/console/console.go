@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
@@ -18,6 +19,9 @@ import (
 // maxInput bounds a request's body, in bytes.
 const maxInput = 1 << 20
 
+// minSecret is the fewest characters of a token.
+const minSecret = 20
+
 // Token lets its bearer in with a name and a role.
 type Token struct {
 	Name   string
@@ -25,13 +29,14 @@ type Token struct {
 	Secret string
 }
 
-// Config sets up the console.
+// Config sets up the console. Control must be given.
 type Config struct {
 	Control *control.Control
 	Tokens  []Token
-	SignIn  bool         // ask for a token before showing the page, also on this machine
-	Metrics http.Handler // serves /metrics; nil: there is none
-	Log     *slog.Logger // default slog.Default()
+	SignIn  bool             // ask for a token before showing the page, also on this machine
+	Metrics http.Handler     // serves /metrics; nil: there is none
+	Log     *slog.Logger     // default slog.Default()
+	Now     func() time.Time // default time.Now
 }
 
 // CheckTokens gives all faults of tokens at once. It never repeats a secret.
@@ -54,59 +59,84 @@ func CheckTokens(tokens []Token) error {
 	return faults.Err("tokens")
 }
 
-// minSecret is the fewest characters of a token.
-const minSecret = 20
-
+// console is what the handlers share.
+type console struct {
+	cfg      Config
+	sessions sessions
+}
 
 // New gives the console's handler.
 func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	c := &console{cfg: cfg}
 	mux := http.NewServeMux()
 	for _, h := range control.Handlers() {
-		mux.Handle("POST "+control.APIPath+h.Name, &api{cfg, h})
+		mux.HandleFunc("POST "+control.APIPath+h.Name, func(w http.ResponseWriter, r *http.Request) { c.serveUseCase(w, r, h) })
 	}
+	mux.HandleFunc(control.APIPath, func(w http.ResponseWriter, r *http.Request) {
+		answer(w, http.StatusNotFound, &lifecycle.Error{Kind: lifecycle.NotFound, Message: "no such use case: " + r.Method + " " + r.URL.Path})
+	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.Handle("GET /{$}", &page{cfg})
+	mux.HandleFunc("GET /{$}", c.servePage)
+	mux.HandleFunc("GET /style.css", c.serveStyle)
+	mux.HandleFunc("GET /sign-in", c.serveSignIn)
+	mux.HandleFunc("POST /sign-in", c.signIn)
+	mux.HandleFunc("POST /sign-out", c.signOut)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
 	}
-	return mux
+	return http.NewCrossOriginProtection().Handler(guarded(mux))
 }
 
-type api struct {
-	cfg     Config
-	useCase control.Handler
+// guarded keeps browsers from doing more with the pages than showing them.
+func guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
 }
 
-func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	caller, ok := a.cfg.caller(r)
+func (c *console) serveUseCase(w http.ResponseWriter, r *http.Request, useCase control.Handler) {
+	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	caller, ok := c.bearer(secret, "cli")
 	if !ok {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		answer(w, http.StatusUnauthorized, &lifecycle.Error{Kind: lifecycle.Refused, Message: "no such token; see control.token_file"})
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxInput))
-	if err != nil {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
 		answer(w, http.StatusRequestEntityTooLarge, &lifecycle.Error{Kind: lifecycle.Invalid, Message: "input is over 1 MiB"})
 		return
+	case err != nil:
+		return // the client has left
 	}
-	out, err := a.useCase.Do(r.Context(), a.cfg.Control, caller, body)
+	out, err := useCase.Do(r.Context(), c.cfg.Control, caller, body)
 	if err != nil {
-		a.fail(w, r.Context(), err)
+		c.fail(r.Context(), w, useCase.Name, err)
 		return
 	}
 	answer(w, http.StatusOK, out)
 }
 
-func (a *api) fail(w http.ResponseWriter, ctx context.Context, err error) {
+func (c *console) fail(ctx context.Context, w http.ResponseWriter, useCase string, err error) {
 	if ctx.Err() != nil {
 		return // nobody listens any more
 	}
 	kind := lifecycle.KindOf(err)
 	if kind == lifecycle.Internal {
-		a.cfg.Log.Error("use case failed", "use_case", a.useCase.Name, "error", err)
+		c.cfg.Log.ErrorContext(ctx, "use case failed", "use_case", useCase, "error", err)
 	}
 	var typed *lifecycle.Error
 	problem := &lifecycle.Error{Kind: kind, Message: err.Error()}
@@ -116,24 +146,21 @@ func (a *api) fail(w http.ResponseWriter, ctx context.Context, err error) {
 	answer(w, kind.HTTPStatus(), problem)
 }
 
-// caller finds who bears the token, without telling by its timing how much of one was right.
-func (c Config) caller(r *http.Request) (control.Caller, bool) {
-	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || secret == "" {
-		return control.Caller{}, false
-	}
+// bearer finds whose a secret is, without telling by its timing how much of one was right.
+func (c *console) bearer(secret, via string) (control.Caller, bool) {
 	given := sha256.Sum256([]byte(secret))
 	var found *Token
-	for i := range c.Tokens {
-		want := sha256.Sum256([]byte(c.Tokens[i].Secret))
-		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
-			found = &c.Tokens[i]
+	for i := range c.cfg.Tokens {
+		t := &c.cfg.Tokens[i]
+		want := sha256.Sum256([]byte(t.Secret))
+		if t.Secret != "" && subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
+			found = t
 		}
 	}
 	if found == nil {
 		return control.Caller{}, false
 	}
-	return control.Caller{Name: found.Name, Role: found.Role, Via: "cli"}, true
+	return control.Caller{Name: found.Name, Role: found.Role, Via: via}, true
 }
 
 func answer(w http.ResponseWriter, status int, value any) {

@@ -1,68 +1,161 @@
 package console
 
 import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
 	"html/template"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/refitml/refit/internal/control"
+	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// page shows every service: what serves, what is on its way, the way back. A browser sends no bearer
-// token, so the page shows only what a viewer may see and changes nothing; keep the address private.
-type page struct {
-	cfg Config
+// pageTime bounds how long a page waits for what it shows.
+const pageTime = 8 * time.Second
+
+// What a page shows of a service's history.
+const (
+	pageLedger   = 12
+	pageVerdicts = 6
+)
+
+//go:embed page
+var files embed.FS
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"time":       func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+	"step":       func(index int) int { return index + 1 },
+	"bp":         func(share lifecycle.BasisPoints) int { return int(share) },
+	"subject":    subject,
+	"speed":      classOfSpeed,
+	"outcome":    classOfOutcome,
+	"phase":      classOfPhase,
+	"attributed": classOfAttribution,
+}).ParseFS(files, "page/*.html"))
+
+func subject(s string) string {
+	if d := lifecycle.Digest(s); d.Valid() {
+		return d.Short()
+	}
+	return s
 }
 
-var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Refit</title>
-<meta http-equiv="refresh" content="5">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #1c2430; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; } th, td { text-align: left; padding: .2rem 1.2rem .2rem 0; }
-th { color: #667; font-weight: 500; } code { background: #eef1f5; padding: 0 .3em; border-radius: 3px; }
-</style>
-<h1>Refit</h1>
-{{if .Error}}<p>{{.Error}}</p>{{end}}
-{{range .Services}}
-<h2>{{.Service}}</h2>
-<table>
-<tr><th>stable</th><td><code>{{.Route.Stable.Short}}</code> generation {{.Route.Generation}}</td></tr>
-{{if .Route.Canary}}<tr><th>canary</th><td><code>{{.Route.Canary.Short}}</code> at {{.Route.Share}}</td></tr>{{end}}
-<tr><th>way back</th><td>{{.WayBack}}</td></tr>
-<tr><th>attribution</th><td>{{.Attributed}}</td></tr>
-<tr><th>gateways</th><td>{{len .Gateways}} live{{range .Behind}}, behind: {{.}}{{end}}</td></tr>
-{{with .Rollout}}<tr><th>rollout</th><td>{{.Phase}} <code>{{.Release.Short}}</code> {{.Reason}}</td></tr>{{end}}
-{{with .Running}}<tr><th>now</th><td>{{.Phase}}: {{.Reason}}</td></tr>{{end}}
-{{if .TemporalUI}}<tr><th>workflow</th><td><a href="{{.TemporalUI}}">in the Temporal UI</a></td></tr>{{end}}
-</table>
-{{else}}<p>No service is declared yet: <code>refit apply FILE</code>.</p>
-{{end}}</html>
-`))
+func classOfSpeed(speed string) string {
+	switch speed {
+	case control.Instant:
+		return "good"
+	case control.NoWayBack:
+		return "bad"
+	default:
+		return "warn"
+	}
+}
 
+func classOfOutcome(o lifecycle.Outcome) string {
+	switch o {
+	case lifecycle.PassOutcome:
+		return "good"
+	case lifecycle.RegressOutcome, lifecycle.ErrorOutcome:
+		return "bad"
+	default:
+		return "warn"
+	}
+}
+
+func classOfPhase(p lifecycle.RolloutPhase) string {
+	switch p {
+	case lifecycle.RolloutPromoted:
+		return "good"
+	case lifecycle.RolloutRolledBack, lifecycle.RolloutInvalid:
+		return "bad"
+	default:
+		return "warn"
+	}
+}
+
+func classOfAttribution(a string) string {
+	if a == "verified" {
+		return "good"
+	}
+	return "warn"
+}
+
+// pageData is all that the page shows.
 type pageData struct {
-	Services []control.StatusResult
-	Error    string
+	Caller       control.Caller
+	SignedIn     bool
+	WorkflowsURL string
+	Services     []serviceData
+	Faults       []string // what could not be read; never shown as if it were nothing
+	Now          time.Time
 }
 
-func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	viewer := control.Caller{Name: "page", Role: control.Viewer, Via: "console"}
-	var data pageData
-	services, err := control.Services.Do(r.Context(), p.cfg.Control, viewer, struct{}{})
+type serviceData struct {
+	Status   control.StatusResult
+	Verdicts []lifecycle.Verdict
+	Ledger   []lifecycle.LedgerEntry // newest first
+	Links    []control.StartLink
+}
+
+// servePage shows every service: what serves, what is on its way, the way back, and how it came to that.
+func (c *console) servePage(w http.ResponseWriter, r *http.Request) {
+	caller, signedIn, ok := c.visitor(r)
+	if !ok {
+		http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), pageTime)
+	defer cancel()
+	data := pageData{Caller: caller, SignedIn: signedIn, WorkflowsURL: c.cfg.Control.WorkflowsURL(), Now: c.cfg.Now()}
+	services, err := control.Services.Do(ctx, c.cfg.Control, caller, struct{}{})
+	if err != nil {
+		data.Faults = append(data.Faults, c.unread(r, "The services could not be read", err))
+	}
 	for _, s := range services {
-		status, failed := control.Status.Do(r.Context(), p.cfg.Control, viewer, control.StatusInput{Service: s.Service})
-		if failed != nil {
-			err = failed
+		shown, err := c.readService(ctx, caller, s.Service)
+		if err != nil {
+			data.Faults = append(data.Faults, c.unread(r, "Service "+s.Service+" could not be read", err))
 			continue
 		}
-		data.Services = append(data.Services, status)
+		data.Services = append(data.Services, shown)
 	}
-	if err != nil {
-		data.Error = "Not everything could be read: the registry did not answer."
-		p.cfg.Log.Warn("console page", "error", err)
+	c.render(w, r, http.StatusOK, "page.html", data)
+}
+
+func (c *console) readService(ctx context.Context, caller control.Caller, name string) (serviceData, error) {
+	var out serviceData
+	var errs [3]error
+	out.Status, errs[0] = control.Status.Do(ctx, c.cfg.Control, caller, control.StatusInput{Service: name})
+	out.Verdicts, errs[1] = control.Evaluations.Do(ctx, c.cfg.Control, caller, control.EvaluationsInput{Service: name, Limit: pageVerdicts})
+	out.Ledger, errs[2] = control.Ledger.Do(ctx, c.cfg.Control, caller, control.LedgerInput{Service: name, Limit: pageLedger})
+	slices.Reverse(out.Ledger)
+	out.Links = c.cfg.Control.StartLinks(name)
+	return out, errors.Join(errs[:]...)
+}
+
+// unread logs why something could not be read; the page says only what and what sort of failure.
+func (c *console) unread(r *http.Request, what string, err error) string {
+	c.cfg.Log.WarnContext(r.Context(), "the page is not whole", "what", what, "error", err)
+	return what + " (" + string(lifecycle.KindOf(err)) + "). The log of the console says more."
+}
+
+// render writes a page whole or not at all.
+func (c *console) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+	var out bytes.Buffer
+	if err := templates.ExecuteTemplate(&out, name, data); err != nil {
+		c.cfg.Log.ErrorContext(r.Context(), "a page could not be written", "page", name, "error", err)
+		http.Error(w, "the page could not be written; see the log of the console", http.StatusInternalServerError)
+		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	if err := pageTemplate.Execute(w, data); err != nil {
-		p.cfg.Log.Warn("console page", "error", err)
-	}
+	w.WriteHeader(status)
+	_, _ = out.WriteTo(w) // the client has left; there is nobody to tell
+}
+
+func (c *console) serveStyle(w http.ResponseWriter, r *http.Request) {
+	http.ServeFileFS(w, r, files, "page/style.css")
 }

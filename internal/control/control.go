@@ -2,6 +2,7 @@ package control
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -20,6 +21,7 @@ type Config struct {
 	TemporalUI string        // base address of the Temporal UI, for links; empty: none are given
 	GrantKey   []byte        // ed25519 private key that signs approvals; empty: this place cannot approve
 	GrantTime  time.Duration // how long an approval may wait to be used; default 10 min
+	Servers    *http.Client  // that model servers are asked with whether they answer; default one of its own
 	Log        *slog.Logger
 	Now        func() time.Time
 }
@@ -33,6 +35,9 @@ type Control struct {
 func New(cfg Config) *Control {
 	if cfg.GrantTime == 0 {
 		cfg.GrantTime = 10 * time.Minute
+	}
+	if cfg.Servers == nil {
+		cfg.Servers = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second}}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -26,6 +28,9 @@ var Promote = UseCase[PromoteInput, Started]{"promote", Operator, (*Control).pro
 
 func (c *Control) promote(ctx context.Context, caller Caller, in PromoteInput) (Started, error) {
 	if err := lifecycle.CheckServiceName(in.Service); err != nil {
+		return Started{}, err
+	}
+	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
 		return Started{}, err
 	}
 	if in.Release != "" {
@@ -141,7 +146,8 @@ type RollbackInput struct {
 type RollbackResult struct {
 	Route  lifecycle.Route `json:"route"`
 	Fence  lifecycle.Fence `json:"fence"`
-	Behind []string        `json:"behind"`
+	Live   int             `json:"live"`   // gateways that report
+	Behind []string        `json:"behind"` // of them, that have not applied it
 	Took   string          `json:"took"`
 }
 
@@ -154,6 +160,9 @@ const rollbackWait = 10 * time.Second
 var Rollback = UseCase[RollbackInput, RollbackResult]{"rollback", Operator, (*Control).rollback}
 
 func (c *Control) rollback(ctx context.Context, caller Caller, in RollbackInput) (RollbackResult, error) {
+	if strings.TrimSpace(in.Reason) == "" {
+		return RollbackResult{}, lifecycle.Errorf(lifecycle.Invalid, "reason: missing; say why, it goes to the ledger")
+	}
 	began := c.cfg.Now()
 	route, fence, err := c.cfg.Registry.RollBack(ctx, registry.Rollback{
 		Service: in.Service, By: caller.actor(), Reason: in.Reason,
@@ -162,17 +171,23 @@ func (c *Control) rollback(ctx context.Context, caller Caller, in RollbackInput)
 		return RollbackResult{}, err
 	}
 	out := RollbackResult{Route: route, Fence: fence}
-	out.Behind, err = c.awaitGateways(ctx, route)
+	out.Live, out.Behind, err = c.awaitGateways(ctx, route)
 	out.Took = c.cfg.Now().Sub(began).Round(time.Millisecond).String()
-	if err == nil && len(out.Behind) > 0 {
-		err = lifecycle.Errorf(lifecycle.Refused,
-			"rolled back to generation %d, but gateways %v have not reported it after %s; they drop the canary by themselves within %s",
-			route.Generation, out.Behind, rollbackWait, lifecycle.LeaseTime)
+	if err != nil {
+		return out, lifecycle.Wrap(err, "rolled back to generation %d, but whether gateways applied it cannot be seen", route.Generation)
+	}
+	if len(out.Behind) > 0 {
+		err = &lifecycle.Error{
+			Kind: lifecycle.Refused,
+			Message: fmt.Sprintf("rolled back to generation %d, but gateways %v have not reported it after %s; they drop a canary by themselves within %s",
+				route.Generation, out.Behind, rollbackWait, lifecycle.LeaseTime),
+			Fields: map[string]string{"generation": fmt.Sprint(route.Generation), "behind": strings.Join(out.Behind, ",")},
+		}
 	}
 	return out, err
 }
 
-func (c *Control) awaitGateways(ctx context.Context, route lifecycle.Route) ([]string, error) {
+func (c *Control) awaitGateways(ctx context.Context, route lifecycle.Route) (live int, late []string, err error) {
 	deadline := time.NewTimer(rollbackWait)
 	defer deadline.Stop()
 	again := time.NewTicker(50 * time.Millisecond)
@@ -180,18 +195,18 @@ func (c *Control) awaitGateways(ctx context.Context, route lifecycle.Route) ([]s
 	for {
 		gateways, err := c.cfg.Registry.Gateways(ctx, route.Service, liveWithin)
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		late := behind(gateways, route)
 		if len(late) == 0 {
-			return late, nil
+			return len(gateways), late, nil
 		}
 		select {
 		case <-again.C:
 		case <-deadline.C:
-			return late, nil
+			return len(gateways), late, nil
 		case <-ctx.Done():
-			return late, ctx.Err()
+			return len(gateways), late, ctx.Err()
 		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/steps"
@@ -28,13 +28,26 @@ const (
 // scheduleNote is what Refit's own schedules start with; a person's note is left alone.
 const scheduleNote = "made by refit apply"
 
-// ScheduleChange is one thing that reconciling did.
+// What became of a schedule.
+const (
+	scheduleCreated   = "created"
+	scheduleUpdated   = "updated"
+	scheduleRemoved   = "removed"
+	scheduleUnchanged = "unchanged"
+)
+
+// ScheduleChange is one thing that reconciling or a person did.
 type ScheduleChange struct {
 	ID     string `json:"id"`
-	Change string `json:"change"` // "created", "updated", "removed", "unchanged"
+	Change string `json:"change"` // "created", "updated", "removed", "unchanged", "paused", "resumed", "triggered"
 }
 
 func scheduleID(service string, loop lifecycle.Loop) string { return service + "/" + string(loop) }
+
+// cadenceLoops are the loops that may have a cadence.
+func cadenceLoops() []lifecycle.Loop {
+	return []lifecycle.Loop{lifecycle.PretrainingLoop, lifecycle.IndexLoop, lifecycle.EvaluationLoop, lifecycle.TuningLoop}
+}
 
 func workflowOf(loop lifecycle.Loop) string {
 	return map[lifecycle.Loop]string{
@@ -46,41 +59,97 @@ func workflowOf(loop lifecycle.Loop) string {
 }
 
 // reconcile makes Temporal's schedules those of the declaration. It never touches whether a schedule is
-// paused, nor a person's note, and removes only what it made.
-func (c *Control) reconcile(ctx context.Context, service lifecycle.Service) ([]ScheduleChange, error) {
+// paused, nor a person's note, and removes only what it made. Dry, it only says what it would do.
+func (c *Control) reconcile(ctx context.Context, service lifecycle.Service, by lifecycle.Actor, dry bool) ([]ScheduleChange, error) {
 	if c.cfg.Temporal == nil {
 		if len(service.Cadences) == 0 {
 			return nil, nil
 		}
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "this place has no Temporal")
+		return nil, noTemporal("reconcile schedules")
 	}
 	changes := []ScheduleChange{}
 	err := c.cfg.Registry.WithLock(ctx, "schedules/"+service.Name, func(ctx context.Context) error {
-		wanted := map[string]bool{}
-		for _, cadence := range service.Cadences {
-			change, err := c.applySchedule(ctx, service.Name, cadence)
+		for _, loop := range cadenceLoops() {
+			change, err := c.reconcileLoop(ctx, service, loop, dry)
 			if err != nil {
 				return err
 			}
-			wanted[change.ID] = true
+			if change.Change == "" {
+				continue
+			}
 			changes = append(changes, change)
+			if dry || change.Change == scheduleUnchanged {
+				continue
+			}
+			if err := c.recordSchedule(ctx, service.Name, change, by); err != nil {
+				return err
+			}
 		}
-		removed, err := c.removeSchedules(ctx, service.Name, wanted)
-		changes = append(changes, removed...)
-		return err
+		return nil
 	})
 	return changes, err
 }
 
-func (c *Control) applySchedule(ctx context.Context, service string, cadence lifecycle.Cadence) (ScheduleChange, error) {
-	id := scheduleID(service, cadence.Loop)
-	raw, err := json.Marshal(cadence)
+// reconcileLoop gives no change where nothing is declared and nothing is there.
+func (c *Control) reconcileLoop(ctx context.Context, service lifecycle.Service, loop lifecycle.Loop, dry bool) (ScheduleChange, error) {
+	var cadence *lifecycle.Cadence
+	for i := range service.Cadences {
+		if service.Cadences[i].Loop == loop {
+			cadence = &service.Cadences[i]
+		}
+	}
+	id := scheduleID(service.Name, loop)
+	there, err := c.describeSchedule(ctx, id)
+	switch {
+	case err != nil:
+		return ScheduleChange{}, err
+	case cadence == nil && (there == nil || madeFor(there) != service.Name):
+		return ScheduleChange{}, nil
+	case cadence == nil:
+		return ScheduleChange{id, scheduleRemoved}, c.removeSchedule(ctx, id, dry)
+	}
+	digest, err := cadenceDigest(*cadence)
 	if err != nil {
 		return ScheduleChange{}, err
 	}
-	digest := string(lifecycle.DigestOf(raw))
+	switch {
+	case there == nil:
+		return ScheduleChange{id, scheduleCreated}, c.createSchedule(ctx, service.Name, *cadence, digest, dry)
+	case appliedDigest(*there) == digest:
+		return ScheduleChange{id, scheduleUnchanged}, nil
+	case madeFor(there) != service.Name:
+		return ScheduleChange{}, lifecycle.Errorf(lifecycle.Conflict, "schedule %s is there and not made by Refit; remove it or name the service otherwise", id)
+	default:
+		return ScheduleChange{id, scheduleUpdated}, c.updateSchedule(ctx, service.Name, *cadence, digest, dry)
+	}
+}
+
+// describeSchedule gives nil where there is none. It asks the schedule itself: a list lags behind.
+func (c *Control) describeSchedule(ctx context.Context, id string) (*client.ScheduleDescription, error) {
+	described, err := c.cfg.Temporal.ScheduleClient().GetHandle(ctx, id).Describe(ctx)
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, temporalError(err, "describe schedule "+id)
+	}
+	return described, nil
+}
+
+func cadenceDigest(cadence lifecycle.Cadence) (string, error) {
+	raw, err := json.Marshal(cadence)
+	if err != nil {
+		return "", err
+	}
+	return string(lifecycle.DigestOf(raw)), nil
+}
+
+// scheduleParts are what a cadence asks of Temporal. The action's memo holds the digest: a schedule's own memo
+// cannot be updated.
+func scheduleParts(service string, cadence lifecycle.Cadence, digest string) (*client.ScheduleWorkflowAction, client.ScheduleSpec, enums.ScheduleOverlapPolicy) {
 	action := &client.ScheduleWorkflowAction{
-		ID: id, Workflow: workflowOf(cadence.Loop), TaskQueue: steps.Queue,
+		ID: scheduleID(service, cadence.Loop), Workflow: workflowOf(cadence.Loop), TaskQueue: steps.Queue,
 		Args: []any{map[string]string{"service": service, "by": "schedule/" + string(cadence.Loop)}},
 		Memo: map[string]any{memoDigest: digest},
 	}
@@ -91,33 +160,70 @@ func (c *Control) applySchedule(ctx context.Context, service string, cadence lif
 	if cadence.Overlap == "buffer-one" {
 		overlap = enums.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE
 	}
-	_, err = c.cfg.Temporal.ScheduleClient().Create(ctx, client.ScheduleOptions{
-		ID: id, Spec: spec, Action: action, Overlap: overlap, CatchupWindow: catchupWindow, Note: scheduleNote,
-		Memo: map[string]any{memoService: service, memoDigest: digest},
+	return action, spec, overlap
+}
+
+func (c *Control) createSchedule(ctx context.Context, service string, cadence lifecycle.Cadence, digest string, dry bool) error {
+	if dry {
+		return nil
+	}
+	action, spec, overlap := scheduleParts(service, cadence, digest)
+	_, err := c.cfg.Temporal.ScheduleClient().Create(ctx, client.ScheduleOptions{
+		ID: action.ID, Spec: spec, Action: action, Overlap: overlap, CatchupWindow: catchupWindow, Note: scheduleNote,
+		Memo: map[string]any{memoService: service},
 	})
-	if err == nil {
-		return ScheduleChange{id, "created"}, nil
+	if err != nil {
+		return temporalError(err, "create schedule "+action.ID)
 	}
-	if !errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
-		return ScheduleChange{}, temporalError(err, "create schedule "+id)
+	return nil
+}
+
+func (c *Control) updateSchedule(ctx context.Context, service string, cadence lifecycle.Cadence, digest string, dry bool) error {
+	if dry {
+		return nil
 	}
-	change := ScheduleChange{id, "unchanged"}
-	err = c.cfg.Temporal.ScheduleClient().GetHandle(ctx, id).Update(ctx, client.ScheduleUpdateOptions{
+	action, spec, overlap := scheduleParts(service, cadence, digest)
+	err := c.cfg.Temporal.ScheduleClient().GetHandle(ctx, action.ID).Update(ctx, client.ScheduleUpdateOptions{
 		DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
-			if appliedDigest(in.Description) == digest {
-				return nil, temporal.ErrSkipScheduleUpdate
-			}
-			change.Change = "updated"
 			next := in.Description.Schedule // keeps State: pause and note are a person's
 			next.Action, next.Spec = action, &spec
 			next.Policy = &client.SchedulePolicies{Overlap: overlap, CatchupWindow: catchupWindow}
 			return &client.ScheduleUpdate{Schedule: &next}, nil
 		},
 	})
-	if err != nil && !errors.Is(err, temporal.ErrSkipScheduleUpdate) {
-		return ScheduleChange{}, temporalError(err, "update schedule "+id)
+	if err != nil {
+		return temporalError(err, "update schedule "+action.ID)
 	}
-	return change, nil
+	return nil
+}
+
+func (c *Control) removeSchedule(ctx context.Context, id string, dry bool) error {
+	if dry {
+		return nil
+	}
+	if err := c.cfg.Temporal.ScheduleClient().GetHandle(ctx, id).Delete(ctx); err != nil {
+		return temporalError(err, "remove schedule "+id)
+	}
+	return nil
+}
+
+func (c *Control) recordSchedule(ctx context.Context, service string, change ScheduleChange, by lifecycle.Actor) error {
+	return c.cfg.Registry.AppendLedger(ctx, lifecycle.LedgerEntry{
+		Service: service, Kind: lifecycle.ScheduleReconciled, Subject: change.ID, Actor: by, Reason: change.Change,
+	}, "")
+}
+
+func noTemporal(doing string) error {
+	return lifecycle.Errorf(lifecycle.Unavailable, "%s: this place has no Temporal", doing)
+}
+
+// madeFor is the service that Refit made a schedule for; empty where a person made it.
+func madeFor(description *client.ScheduleDescription) string {
+	payload := description.Memo.GetFields()[memoService]
+	if payload == nil {
+		return ""
+	}
+	return payloadText(payload)
 }
 
 // appliedDigest reads the digest from the action's memo: a schedule's own memo cannot be updated.
@@ -141,43 +247,6 @@ func payloadText(payload *commonpb.Payload) string {
 	return text
 }
 
-func (c *Control) removeSchedules(ctx context.Context, service string, wanted map[string]bool) ([]ScheduleChange, error) {
-	all, err := c.ownSchedules(ctx, service)
-	if err != nil {
-		return nil, err
-	}
-	var changes []ScheduleChange
-	for _, s := range all {
-		if wanted[s.ID] {
-			continue
-		}
-		if err := c.cfg.Temporal.ScheduleClient().GetHandle(ctx, s.ID).Delete(ctx); err != nil {
-			return changes, temporalError(err, "remove schedule "+s.ID)
-		}
-		changes = append(changes, ScheduleChange{s.ID, "removed"})
-	}
-	return changes, nil
-}
-
-func (c *Control) ownSchedules(ctx context.Context, service string) ([]*client.ScheduleListEntry, error) {
-	list, err := c.cfg.Temporal.ScheduleClient().List(ctx, client.ScheduleListOptions{PageSize: 100})
-	if err != nil {
-		return nil, temporalError(err, "list schedules")
-	}
-	var own []*client.ScheduleListEntry
-	for list.HasNext() {
-		entry, err := list.Next()
-		if err != nil {
-			return nil, temporalError(err, "list schedules")
-		}
-		made := entry.Memo.GetFields()[memoService]
-		if made != nil && payloadText(made) == service {
-			own = append(own, entry)
-		}
-	}
-	return own, nil
-}
-
 // SchedulesInput names a service.
 type SchedulesInput struct {
 	Service string `json:"service"`
@@ -185,13 +254,16 @@ type SchedulesInput struct {
 
 // ScheduleInfo is one cadence as Temporal keeps it.
 type ScheduleInfo struct {
-	ID       string    `json:"id"`
-	Loop     string    `json:"loop"`
-	Workflow string    `json:"workflow"`
-	Paused   bool      `json:"paused"`
-	Note     string    `json:"note"`
-	Next     time.Time `json:"next,omitzero"`
-	Last     time.Time `json:"last,omitzero"`
+	ID       string         `json:"id"`
+	Loop     lifecycle.Loop `json:"loop"`
+	Workflow string         `json:"workflow"`
+	Paused   bool           `json:"paused"`
+	Note     string         `json:"note"`
+	Next     time.Time      `json:"next,omitzero"`
+	Last     time.Time      `json:"last,omitzero"`
+	Runs     int            `json:"runs"`    // that it started
+	Skipped  int            `json:"skipped"` // because one was running: a normal outcome
+	Missed   int            `json:"missed"`  // because the catch-up window was over
 }
 
 // Schedules lists a service's cadences.
@@ -199,22 +271,39 @@ var Schedules = UseCase[SchedulesInput, []ScheduleInfo]{"schedules", Viewer, (*C
 
 func (c *Control) schedules(ctx context.Context, _ Caller, in SchedulesInput) ([]ScheduleInfo, error) {
 	if c.cfg.Temporal == nil {
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "this place has no Temporal")
+		return nil, noTemporal("list schedules")
 	}
-	entries, err := c.ownSchedules(ctx, in.Service)
+	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
+		return nil, err
+	}
 	infos := []ScheduleInfo{}
-	for _, e := range entries {
-		_, loop, _ := strings.Cut(e.ID, "/")
-		info := ScheduleInfo{ID: e.ID, Loop: loop, Workflow: e.WorkflowType.Name, Paused: e.Paused, Note: e.Note}
-		if len(e.NextActionTimes) > 0 {
-			info.Next = e.NextActionTimes[0]
+	for _, loop := range cadenceLoops() {
+		there, err := c.describeSchedule(ctx, scheduleID(in.Service, loop))
+		if err != nil {
+			return nil, err
 		}
-		if n := len(e.RecentActions); n > 0 {
-			info.Last = e.RecentActions[n-1].ActualTime
+		if there != nil {
+			infos = append(infos, scheduleInfo(in.Service, loop, there))
 		}
-		infos = append(infos, info)
 	}
-	return infos, err
+	return infos, nil
+}
+
+func scheduleInfo(service string, loop lifecycle.Loop, d *client.ScheduleDescription) ScheduleInfo {
+	info := ScheduleInfo{
+		ID: scheduleID(service, loop), Loop: loop, Workflow: workflowOf(loop),
+		Runs: d.Info.NumActions, Skipped: d.Info.NumActionsSkippedOverlap, Missed: d.Info.NumActionsMissedCatchupWindow,
+	}
+	if state := d.Schedule.State; state != nil {
+		info.Paused, info.Note = state.Paused, state.Note
+	}
+	if len(d.Info.NextActionTimes) > 0 {
+		info.Next = d.Info.NextActionTimes[0]
+	}
+	if n := len(d.Info.RecentActions); n > 0 {
+		info.Last = d.Info.RecentActions[n-1].ActualTime
+	}
+	return info
 }
 
 // ChangeScheduleInput pauses, resumes or triggers one cadence.
@@ -230,27 +319,28 @@ var ChangeSchedule = UseCase[ChangeScheduleInput, ScheduleChange]{"change-schedu
 
 func (c *Control) changeSchedule(ctx context.Context, caller Caller, in ChangeScheduleInput) (ScheduleChange, error) {
 	if c.cfg.Temporal == nil {
-		return ScheduleChange{}, lifecycle.Errorf(lifecycle.Unavailable, "this place has no Temporal")
+		return ScheduleChange{}, noTemporal(in.Action + " a schedule")
 	}
 	if workflowOf(in.Loop) == "" {
-		return ScheduleChange{}, lifecycle.Errorf(lifecycle.Invalid, "loop: %q; give pretraining, index, evaluation or tuning", in.Loop)
+		return ScheduleChange{}, lifecycle.Errorf(lifecycle.Invalid, "loop: %q; give one of %v", in.Loop, cadenceLoops())
 	}
 	id := scheduleID(in.Service, in.Loop)
 	handle := c.cfg.Temporal.ScheduleClient().GetHandle(ctx, id)
 	note := strings.TrimSpace(in.Note + " (" + caller.Name + ")")
+	change := ScheduleChange{ID: id}
 	var err error
 	switch in.Action {
 	case "pause":
-		err = handle.Pause(ctx, client.SchedulePauseOptions{Note: note})
+		change.Change, err = "paused", handle.Pause(ctx, client.SchedulePauseOptions{Note: note})
 	case "resume":
-		err = handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
+		change.Change, err = "resumed", handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
 	case "trigger":
-		err = handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enums.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL})
+		change.Change, err = "triggered", handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enums.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL})
 	default:
 		return ScheduleChange{}, lifecycle.Errorf(lifecycle.Invalid, "action: %q; give pause, resume or trigger", in.Action)
 	}
 	if err != nil {
 		return ScheduleChange{}, temporalError(err, in.Action+" schedule "+id)
 	}
-	return ScheduleChange{id, in.Action + "d"}, nil
+	return change, nil
 }

@@ -7,41 +7,6 @@ import (
 	"github.com/refitml/refit/internal/registry"
 )
 
-// ApplyInput declares a service.
-type ApplyInput struct {
-	Service lifecycle.Service `json:"service"`
-	DryRun  bool              `json:"dry_run,omitempty"` // check and show, change nothing
-}
-
-// ApplyResult says what changed.
-type ApplyResult struct {
-	Version   registry.ServiceVersion `json:"version"`
-	Schedules []ScheduleChange        `json:"schedules"`
-	Warning   string                  `json:"warning,omitempty"`
-}
-
-// Apply stores a declaration and reconciles its schedules. Applying the same again changes nothing.
-var Apply = UseCase[ApplyInput, ApplyResult]{"apply", Admin, (*Control).apply}
-
-func (c *Control) apply(ctx context.Context, caller Caller, in ApplyInput) (ApplyResult, error) {
-	service := in.Service.WithDefaults()
-	if err := service.Check(); err != nil {
-		return ApplyResult{}, err
-	}
-	if in.DryRun {
-		return ApplyResult{Version: registry.ServiceVersion{Service: service.Name, Digest: service.Digest()}}, nil
-	}
-	version, err := c.cfg.Registry.ApplyService(ctx, service, caller.actor())
-	if err != nil {
-		return ApplyResult{}, err
-	}
-	out := ApplyResult{Version: version}
-	if out.Schedules, err = c.reconcile(ctx, service); err != nil {
-		out.Warning = "the declaration is stored, but its schedules are not reconciled: " + err.Error() + "; apply again"
-	}
-	return out, nil
-}
-
 // Services lists what is declared.
 var Services = UseCase[struct{}, []registry.ServiceVersion]{"services", Viewer,
 	func(c *Control, ctx context.Context, _ Caller, _ struct{}) ([]registry.ServiceVersion, error) {
@@ -115,16 +80,16 @@ func (c *Control) diff(ctx context.Context, _ Caller, in DiffInput) (DiffResult,
 // LedgerInput asks for a part of a service's history.
 type LedgerInput struct {
 	Service string                 `json:"service"`
-	After   int64                  `json:"after,omitempty"` // sequence
+	After   int64                  `json:"after,omitempty"` // sequence; 0 gives the newest entries
 	Kinds   []lifecycle.LedgerKind `json:"kinds,omitempty"`
-	Limit   int                    `json:"limit,omitempty"` // default 100
+	Limit   int                    `json:"limit,omitempty"` // default 100, at most 1000
 }
 
-// Ledger reads the history.
+// Ledger reads the history, oldest first: what follows an entry, or the newest.
 var Ledger = UseCase[LedgerInput, []lifecycle.LedgerEntry]{"ledger", Viewer,
 	func(c *Control, ctx context.Context, _ Caller, in LedgerInput) ([]lifecycle.LedgerEntry, error) {
 		return c.cfg.Registry.Ledger(ctx, registry.LedgerQuery{
-			Service: in.Service, After: in.After, Kinds: in.Kinds, Limit: limit(in.Limit, 100),
+			Service: in.Service, After: in.After, Kinds: in.Kinds, Limit: limit(in.Limit, 100), Newest: in.After == 0,
 		})
 	}}
 

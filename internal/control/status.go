@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -17,18 +18,23 @@ type StatusInput struct {
 
 // StatusResult is what an SRE wants to know at 3 a.m.
 type StatusResult struct {
-	Service    string                   `json:"service"`
-	Version    int                      `json:"version"`
-	Route      lifecycle.Route          `json:"route"`
-	WayBack    string                   `json:"way_back"` // "instant", "must load", "none"
-	Rollout    *lifecycle.Rollout       `json:"rollout,omitempty"`
-	Claims     []lifecycle.Claim        `json:"claims"`
-	Gateways   []registry.GatewayReport `json:"gateways"`
-	Behind     []string                 `json:"behind"` // live gateways that have not applied the route yet
-	Endpoints  []lifecycle.Endpoint     `json:"endpoints"`
-	Attributed string                   `json:"attribution"`
-	Running    *steps.State             `json:"running,omitempty"` // what the promotion says itself, where a worker answers
-	TemporalUI string                   `json:"temporal_ui,omitempty"`
+	Service     string                   `json:"service"`
+	Version     int                      `json:"version"` // of the declaration
+	Route       lifecycle.Route          `json:"route"`
+	WayBack     WayBack                  `json:"way_back"`
+	Rollout     *lifecycle.Rollout       `json:"rollout,omitempty"` // the newest
+	Loops       []LoopStatus             `json:"loops"`             // exclusive loops that are running
+	Gateways    []registry.GatewayReport `json:"gateways"`          // live ones
+	Behind      []string                 `json:"behind"`            // live gateways that have not applied the route yet
+	Endpoints   []lifecycle.Endpoint     `json:"endpoints"`
+	Attribution string                   `json:"attribution"` // "verified", "unverified", "unknown", "nothing serves"
+}
+
+// LoopStatus is an exclusive loop that somebody holds the claim of.
+type LoopStatus struct {
+	Claim lifecycle.Claim `json:"claim"`
+	State *steps.State    `json:"state,omitempty"` // what it says itself, where a worker answers
+	URL   string          `json:"url,omitempty"`   // its page in the Temporal UI
 }
 
 // liveWithin is how recently a gateway must have reported to count as live.
@@ -38,23 +44,30 @@ const liveWithin = 10 * time.Second
 var Status = UseCase[StatusInput, StatusResult]{"status", Viewer, (*Control).status}
 
 func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusResult, error) {
+	declared, err := c.cfg.Registry.Service(ctx, in.Service)
+	if err != nil {
+		return StatusResult{}, err
+	}
 	out := StatusResult{Service: in.Service}
-	var errs [5]error
-	out.Route, errs[0] = c.cfg.Registry.Route(ctx, in.Service)
-	out.Claims, errs[1] = c.cfg.Registry.Claims(ctx, in.Service)
-	out.Gateways, errs[2] = c.cfg.Registry.Gateways(ctx, in.Service, liveWithin)
-	out.Endpoints, errs[3] = c.cfg.Registry.Endpoints(ctx, in.Service)
-	out.Rollout, errs[4] = c.newestRollout(ctx, in.Service)
+	var errs [6]error
+	var version registry.ServiceVersion
+	var claims []lifecycle.Claim
+	version, errs[0] = c.cfg.Registry.ServiceVersion(ctx, in.Service)
+	out.Route, errs[1] = c.cfg.Registry.Route(ctx, in.Service)
+	claims, errs[2] = c.cfg.Registry.Claims(ctx, in.Service)
+	out.Gateways, errs[3] = c.cfg.Registry.Gateways(ctx, in.Service, liveWithin)
+	out.Endpoints, errs[4] = c.cfg.Registry.Endpoints(ctx, in.Service)
+	out.Rollout, errs[5] = c.newestRollout(ctx, in.Service)
 	if err := errors.Join(errs[:]...); err != nil {
-		return out, err
+		return StatusResult{}, err
 	}
+	out.Version = version.Version
 	out.Behind = behind(out.Gateways, out.Route)
-	out.WayBack = wayBack(out.Route, out.Endpoints)
-	out.Attributed = attribution(out.Route, out.Endpoints)
-	if claim := claimOf(out.Claims, lifecycle.PromotionLoop); claim != nil {
-		out.Running = c.ask(ctx, claim.Owner)
-		out.TemporalUI = c.link(claim.Owner.WorkflowID, claim.Owner.FirstRunID)
-	}
+	out.Attribution = attribution(out.Route, out.Endpoints)
+	var wait sync.WaitGroup
+	wait.Go(func() { out.WayBack = c.wayBack(ctx, declared, out.Route, out.Endpoints) })
+	out.Loops = c.loops(ctx, claims)
+	wait.Wait()
 	return out, nil
 }
 
@@ -77,31 +90,32 @@ func behind(gateways []registry.GatewayReport, route lifecycle.Route) []string {
 	return names
 }
 
-// wayBack says how fast a rollback would be now. With a canary out, the way back is to stable, which
-// serves already.
-func wayBack(route lifecycle.Route, endpoints []lifecycle.Endpoint) string {
-	target := route.Previous
-	if route.Canary != "" {
-		target = route.Stable
-	}
-	if target == "" {
-		return "none"
-	}
-	for _, e := range endpoints {
-		if e.Release == target && e.Ready {
-			return "instant"
-		}
-	}
-	return "must load"
-}
-
+// attribution says whether what serves can be told apart. A release without a known server is unknown, never
+// verified.
 func attribution(route lifecycle.Route, endpoints []lifecycle.Endpoint) string {
-	for _, e := range endpoints {
-		if (e.Release == route.Stable || e.Release == route.Canary) && e.Attribution != "verified" {
-			return "unverified"
+	if route.Stable == "" {
+		return "nothing serves"
+	}
+	verdict := "verified"
+	for _, release := range []lifecycle.Digest{route.Stable, route.Canary} {
+		if release == "" {
+			continue
+		}
+		known := false
+		for _, e := range endpoints {
+			if e.Release != release {
+				continue
+			}
+			known = true
+			if e.Attribution != "verified" {
+				return "unverified"
+			}
+		}
+		if !known {
+			verdict = "unknown"
 		}
 	}
-	return "verified"
+	return verdict
 }
 
 func claimOf(claims []lifecycle.Claim, loop lifecycle.Loop) *lifecycle.Claim {
@@ -111,6 +125,18 @@ func claimOf(claims []lifecycle.Claim, loop lifecycle.Loop) *lifecycle.Claim {
 		}
 	}
 	return nil
+}
+
+// loops asks every holder of a claim at once how it stands.
+func (c *Control) loops(ctx context.Context, claims []lifecycle.Claim) []LoopStatus {
+	out := make([]LoopStatus, len(claims))
+	var wait sync.WaitGroup
+	for i, claim := range claims {
+		out[i] = LoopStatus{Claim: claim, URL: c.link(claim.Owner.WorkflowID, claim.Owner.FirstRunID)}
+		wait.Go(func() { out[i].State = c.ask(ctx, claim.Owner) })
+	}
+	wait.Wait()
+	return out
 }
 
 // ask gives what a running workflow says of itself, or nil where nobody answers soon.
@@ -136,4 +162,30 @@ func (c *Control) link(workflowID, runID string) string {
 		return ""
 	}
 	return WorkflowURL(c.cfg.TemporalUI, c.cfg.Namespace, workflowID, runID)
+}
+
+// StartLinks are the Temporal UI's start forms of a service's loops, by workflow type; none where the UI is
+// not known.
+func (c *Control) StartLinks(service string) []StartLink {
+	if c.cfg.TemporalUI == "" {
+		return nil
+	}
+	var links []StartLink
+	for _, workflow := range []string{
+		steps.PromoteRelease, steps.EvaluateRelease, steps.ContinuePretraining, steps.RebuildIndex, steps.TuneFromFeedback,
+	} {
+		id, _ := customaryID(workflow, service)
+		links = append(links, StartLink{
+			Workflow: workflow, URL: StartURL(c.cfg.TemporalUI, c.cfg.Namespace, workflow, id),
+			Input: `{"service": "` + service + `"}`,
+		})
+	}
+	return links
+}
+
+// StartLink is a start form with all but the input filled in.
+type StartLink struct {
+	Workflow string
+	URL      string
+	Input    string // to be typed
 }

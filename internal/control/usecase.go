@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"slices"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -63,13 +65,27 @@ type Handler struct {
 func (u UseCase[In, Out]) handler() Handler {
 	return Handler{Name: u.Name, Role: u.Role, Do: func(ctx context.Context, c *Control, caller Caller, raw []byte) (any, error) {
 		var in In
-		decoder := json.NewDecoder(bytes.NewReader(raw))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&in); err != nil {
-			return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: input: %v", u.Name, err)
+		if err := decodeStrictly(raw, &in); err != nil {
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: input: %w", u.Name, err)
 		}
 		return u.Do(ctx, c, caller, in)
 	}}
+}
+
+// decodeStrictly reads one JSON value: an unknown field or text after the end is a fault.
+func decodeStrictly(raw []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errors.New("missing; give a JSON object")
+		}
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("text after the end; give one JSON object")
+	}
+	return nil
 }
 
 // Handlers lists every use case, for the API.

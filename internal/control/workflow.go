@@ -31,7 +31,7 @@ type Started struct {
 // Start starts a loop other than a promotion. The claim, not the ID, keeps a second one out.
 var Start = UseCase[StartInput, Started]{"start", Operator, (*Control).startLoop}
 
-// customary IDs of the loops that may be started by name.
+// customaryID is the ID that a loop is started under here; exclusion does not rest on it.
 func customaryID(workflow, service string) (string, bool) {
 	prefix, ok := map[string]string{
 		steps.ContinuePretraining: "pretrain/",
@@ -39,6 +39,7 @@ func customaryID(workflow, service string) (string, bool) {
 		steps.EvaluateRelease:     "evaluate/",
 		steps.TuneFromFeedback:    "tune/",
 		steps.BuildDataset:        "dataset/",
+		steps.PromoteRelease:      "promote/",
 	}[workflow]
 	return prefix + service, ok
 }
@@ -53,8 +54,11 @@ func (c *Control) startLoop(ctx context.Context, caller Caller, in StartInput) (
 		return Started{}, err
 	}
 	id, ok := customaryID(in.Workflow, service)
-	if !ok {
+	if !ok || in.Workflow == steps.PromoteRelease {
 		return Started{}, lifecycle.Errorf(lifecycle.Invalid, "workflow: %q cannot be started here", in.Workflow)
+	}
+	if _, err := c.cfg.Registry.ServiceVersion(ctx, service); err != nil {
+		return Started{}, err
 	}
 	input["by"] = caller.Name
 	return c.start(ctx, in.Workflow, id, input)
@@ -91,11 +95,19 @@ type WatchInput struct {
 
 // Watched is how a workflow stands now.
 type Watched struct {
-	Status   string              `json:"status"` // "Running", "Completed", "Failed", "Canceled", "Terminated", ...
+	Status   string              `json:"status"` // "Running", "Completed", "Failed", "Canceled", "Terminated", "TimedOut"
 	State    *steps.State        `json:"state,omitempty"`
 	Progress *lifecycle.Progress `json:"progress,omitempty"` // of a running job
+	Retries  []Retry             `json:"retries,omitempty"`  // steps that failed and are tried again
 	Result   json.RawMessage     `json:"result,omitempty"`
 	Error    *lifecycle.Error    `json:"error,omitempty"`
+}
+
+// Retry is a step that does not get through.
+type Retry struct {
+	Step    string `json:"step"`
+	Attempt int32  `json:"attempt"` // the next one, from 1
+	Failure string `json:"failure"`
 }
 
 // Watch shows how a workflow stands; followers call it again and again.
@@ -119,6 +131,9 @@ func (c *Control) watch(ctx context.Context, _ Caller, in WatchInput) (Watched, 
 			payloads := activity.GetHeartbeatDetails().GetPayloads()
 			if len(payloads) > 0 && json.Unmarshal(payloads[0].GetData(), &progress) == nil && progress.Total > 0 {
 				out.Progress = &progress
+			}
+			if failure := activity.GetLastFailure().GetMessage(); failure != "" {
+				out.Retries = append(out.Retries, Retry{activity.GetActivityType().GetName(), activity.GetAttempt(), failure})
 			}
 		}
 		return out, nil
@@ -159,4 +174,12 @@ func WorkflowURL(ui, namespace, workflowID, runID string) string {
 func StartURL(ui, namespace, workflow, workflowID string) string {
 	query := url.Values{"workflowId": {workflowID}, "taskQueue": {steps.Queue}, "workflowType": {workflow}}
 	return strings.TrimSuffix(ui, "/") + "/namespaces/" + url.PathEscape(namespace) + "/workflows/start-workflow?" + query.Encode()
+}
+
+// WorkflowsURL lists the namespace's workflows in the Temporal UI; empty where the UI is not known.
+func (c *Control) WorkflowsURL() string {
+	if c.cfg.TemporalUI == "" {
+		return ""
+	}
+	return strings.TrimSuffix(WorkflowURL(c.cfg.TemporalUI, c.cfg.Namespace, "", ""), "/")
 }

@@ -11,9 +11,18 @@ import (
 	"strings"
 )
 
-// ParseService reads a declaration strictly: an unknown field, a wrong type or trailing text is a
-// fault. The result has its defaults and is checked.
+// ParseService reads a declaration strictly and checks it.
 func ParseService(declaration []byte) (Service, error) {
+	s, err := DecodeService(declaration)
+	if err != nil {
+		return Service{}, err
+	}
+	return s, s.Check()
+}
+
+// DecodeService reads a declaration strictly: an unknown field, a wrong type or trailing text is a fault. The
+// result has its defaults and is not checked yet.
+func DecodeService(declaration []byte) (Service, error) {
 	decoder := json.NewDecoder(bytes.NewReader(declaration))
 	decoder.DisallowUnknownFields()
 	var s Service
@@ -23,12 +32,15 @@ func ParseService(declaration []byte) (Service, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return Service{}, Errorf(Invalid, "service declaration: text after the end; give one service a file")
 	}
-	s = s.WithDefaults()
-	return s, s.Check()
+	return s.WithDefaults(), nil
 }
 
-// Check gives all faults of a declaration at once, each with its path and the way out.
-func (s Service) Check() error {
+// Check gives all faults of a declaration at once, each with its path and the way out. Time zones are taken as
+// they are: which there are is a matter of data that differs between machines.
+func (s Service) Check() error { return s.CheckZones(func(string) error { return nil }) }
+
+// CheckZones is Check with an answer to which time zones there are.
+func (s Service) CheckZones(zone func(name string) error) error {
 	var faults Problems
 	if !validName(s.Name) {
 		faults.Add("service", quote(s.Name), "%s", nameRemedy)
@@ -37,7 +49,7 @@ func (s Service) Check() error {
 	s.checkCorpora(&faults)
 	s.checkCapabilities(&faults)
 	s.Rollout.check(&faults)
-	s.checkCadences(&faults)
+	s.checkCadences(&faults, zone)
 	faults = append(faults, checkParameters("release.parameters", s.Release.Parameters)...)
 	faults = append(faults, checkRules("release.post_process", s.Release.PostProcess)...)
 	if !slices.Contains([]string{"full", "metadata"}, s.Capture.Content) {
@@ -204,7 +216,7 @@ func (p RolloutPolicy) check(faults *Problems) {
 	}
 }
 
-func (s Service) checkCadences(faults *Problems) {
+func (s Service) checkCadences(faults *Problems, zone func(string) error) {
 	seen := map[Loop]bool{}
 	for i, c := range s.Cadences {
 		at := "cadences[" + itoa(i) + "]"
@@ -214,6 +226,9 @@ func (s Service) checkCadences(faults *Problems) {
 		seen[c.Loop] = true
 		if len(strings.Fields(c.Cron)) != 5 {
 			faults.Add(at+".cron", quote(c.Cron), "give five fields: minute hour day month weekday")
+		}
+		if zone(c.TimeZone) != nil {
+			faults.Add(at+".time_zone", quote(c.TimeZone), "give a name of the IANA database, such as Europe/Berlin")
 		}
 		if !slices.Contains([]string{"skip", "buffer-one"}, c.Overlap) {
 			faults.Add(at+".overlap", quote(c.Overlap), "give skip or buffer-one")

@@ -16,10 +16,11 @@ type LedgerQuery struct {
 	Service string
 	After   int64                  // sequence; 0 begins at the start
 	Limit   int                    // entries at most; default 100
+	Newest  bool                   // where there are more than Limit, the last ones and not the first
 	Kinds   []lifecycle.LedgerKind // empty: all
 }
 
-// Ledger reads a service's history, oldest first. A service without one has no entries.
+// Ledger reads a service's history, always oldest first. A service without one has no entries.
 func (r *Registry) Ledger(ctx context.Context, q LedgerQuery) ([]lifecycle.LedgerEntry, error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
@@ -27,10 +28,16 @@ func (r *Registry) Ledger(ctx context.Context, q LedgerQuery) ([]lifecycle.Ledge
 	if q.Kinds == nil {
 		q.Kinds = []lifecycle.LedgerKind{}
 	}
+	direction := ""
+	if q.Newest {
+		direction = " DESC"
+	}
 	rows, err := r.pool.Query(ctx, `
-SELECT service, sequence, at, kind, subject, actor, via, reason, evidence FROM ledger
-WHERE service = $1 AND sequence > $2 AND (cardinality($3::text[]) = 0 OR kind = ANY ($3))
-ORDER BY sequence LIMIT $4`, q.Service, q.After, q.Kinds, q.Limit)
+SELECT * FROM (
+    SELECT service, sequence, at, kind, subject, actor, via, reason, evidence FROM ledger
+    WHERE service = $1 AND sequence > $2 AND (cardinality($3::text[]) = 0 OR kind = ANY ($3))
+    ORDER BY sequence`+direction+` LIMIT $4
+) l ORDER BY sequence`, q.Service, q.After, q.Kinds, q.Limit)
 	if err != nil {
 		return nil, wrap(err, "read the ledger of %s", q.Service)
 	}
