@@ -89,7 +89,7 @@ func TestInputsAndOutputs(t *testing.T) {
 	require.Empty(t, entries, "what an earlier try left is gone")
 }
 
-// The names are those of lifecycle.Progress, which whoever observes a job decodes strictly.
+// The names are those of lifecycle.Progress, which whoever observes a job reads.
 func TestAReportIsOneLineOfProgress(t *testing.T) {
 	t.Parallel()
 	j := newJob(t, `{}`)

@@ -159,3 +159,21 @@ func TestAdamWFollowsThePaper(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkStep computes the gradients of a whole batch of the default spec.
+func BenchmarkStep(b *testing.B) {
+	spec, err := Spec{}.resolve(nil, false)
+	require.NoError(b, err)
+	c := spec.config()
+	backends, err := newBackends(spec.Slices)
+	require.NoError(b, err)
+	g, err := newGradients(c, backends)
+	require.NoError(b, err)
+	weights, data := initial(c, 1), randomBatch(c, spec.Batch)
+	_, _, err = g.of(weights, data, spec.Slices) // compiles
+	require.NoError(b, err)
+	for b.Loop() {
+		_, _, _ = g.of(weights, data, spec.Slices)
+	}
+	b.ReportMetric(float64(b.N*spec.Batch*spec.Context)/b.Elapsed().Seconds(), "tokens/s")
+}
