@@ -86,9 +86,8 @@ func (o *ownStack) command(args ...string) {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	// Killed processes lose nothing that they gave to the kernel, so the disk need not be waited for.
-	env := append(clean(os.Environ()), "REFIT_POSTGRES_FSYNC=off")
-	stdout, stderr, code, err := run(ctx, env, append([]string{o.program, "--data", o.data}, args...)...)
+	// As people run it: a PostgreSQL that does not wait for the disk loses commits when it is killed.
+	stdout, stderr, code, err := run(ctx, clean(os.Environ()), append([]string{o.program, "--data", o.data}, args...)...)
 	require.NoError(o.t, err)
 	require.Zero(o.t, code, "devstack %s\n%s\n%s", strings.Join(args, " "), stdout, stderr)
 }
