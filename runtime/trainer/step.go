@@ -3,6 +3,7 @@ package trainer
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gomlx/compute"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code is written in the graph's own words
@@ -54,13 +55,14 @@ func (g *gradients) of(params [][]float32, b batch, slices int) (float64, [][]fl
 	shapes := g.config.Shapes()
 	losses, parts, errs := make([]float64, slices), make([][][]float32, slices), make([]error, slices)
 	var wg sync.WaitGroup
-	for w, exec := range g.workers {
+	var taken atomic.Int64
+	for _, exec := range g.workers {
 		wg.Go(func() {
 			args := make([]any, len(params)+2)
 			for i, p := range params {
 				args[i] = tensors.FromFlatDataAndDimensions(p, shapes[i].Dims...)
 			}
-			for i := w; i < slices; i += len(g.workers) {
+			for i := int(taken.Add(1)) - 1; i < slices; i = int(taken.Add(1)) - 1 {
 				s := b.slice(i, slices)
 				args[len(params)] = tensors.FromFlatDataAndDimensions(s.inputs, s.rows, s.length)
 				args[len(params)+1] = tensors.FromFlatDataAndDimensions(s.targets, s.rows, s.length)
