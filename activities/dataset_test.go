@@ -29,9 +29,9 @@ func writeHandbook(t *testing.T, dir string, n int) {
 	for i := range n {
 		animal, place := animals[i%len(animals)], places[i/len(animals)%len(places)]
 		other, next := animals[(i*7+3)%len(animals)], places[(i*3+1)%len(places)]
-		text := fmt.Sprintf("The %s number %d sleeps beside the old %s every winter. It leaves its den when the %s calls twice. "+
-			"Nobody at the %s has counted more than %d of them. In spring the young ones learn to swim, dig and hide from the %s.\n",
-			animal, i, place, other, next, 3+i, animals[(i*11+5)%len(animals)])
+		text := fmt.Sprintf("The %[1]s number %[2]d meets the %[4]s beside the old %[3]s. It leaves its den when the %[4]s calls twice. "+
+			"Nobody at the %[5]s has counted more than %[6]d of them. Beside the old %[3]s the %[4]s meets number %[2]d again, "+
+			"and the %[1]s hides from the %[7]s.\n", animal, i, place, other, next, 300+i, animals[(i*11+5)%len(animals)])
 		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%03d-%s.txt", i, animal)), []byte(text), 0o644))
 	}
 }
