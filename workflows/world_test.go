@@ -106,12 +106,7 @@ func newScript(t *testing.T) *world {
 }
 
 func (w *world) bindCommon() {
-	on(w, steps.Resolve, func(context.Context, steps.ResolveInput) (steps.Resolved, error) {
-		return steps.Resolved{
-			Service: w.service, Version: 3, Digest: w.service.Digest(), SearchAttributes: w.searchable,
-			GrantKey: w.grant.Public().(ed25519.PublicKey),
-		}, nil
-	})
+	on(w, steps.Resolve, func(context.Context, steps.ResolveInput) (steps.Resolved, error) { return w.resolved(), nil })
 	on(w, steps.Claim, func(_ context.Context, in steps.ClaimInput) (lifecycle.Claim, error) {
 		return lifecycle.Claim{Service: in.Service, Loop: in.Loop, Owner: in.Owner, Fence: 7}, nil
 	})
@@ -127,6 +122,13 @@ func (w *world) bindCommon() {
 			Candidate: in.Plan.Candidate, Baseline: in.Plan.Baseline, Suite: in.Plan.Suite, Outcome: lifecycle.PassOutcome,
 		}, nil
 	})
+}
+
+func (w *world) resolved() steps.Resolved {
+	return steps.Resolved{
+		Service: w.service, Version: 3, Digest: w.service.Digest(), SearchAttributes: w.searchable,
+		GrantKey: w.grant.Public().(ed25519.PublicKey),
+	}
 }
 
 func (w *world) bindMaking() {

@@ -1,0 +1,203 @@
+package workflows
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+
+	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
+)
+
+const (
+	completed = enums.WORKFLOW_EXECUTION_STATUS_COMPLETED
+	failed    = enums.WORKFLOW_EXECUTION_STATUS_FAILED
+	canceled  = enums.WORKFLOW_EXECUTION_STATUS_CANCELED
+)
+
+func asItIs(*world) {}
+
+// recordings are the histories that replay is tested on. None continues as new, because no loop does; doc.go
+// says why none has to.
+func recordings() []recording {
+	return slices.Concat(promotionRecordings(), interventionRecordings(), makingRecordings(), []recording{
+		{loop: steps.EvaluateRelease, name: "straight", input: onlyService(), script: unjudged, status: completed},
+		{loop: steps.EvaluateRelease, name: "judged-before", input: onlyService(), script: asItIs, status: completed},
+		{loop: steps.EvaluateRelease, name: "failed", input: onlyService(), script: func(w *world) {
+			unjudged(w)
+			fails(w, steps.JudgeGate, lifecycle.Corrupt, "an answer does not match its digest")
+		}, status: failed},
+		{loop: steps.EvaluateRelease, name: "misspelt", input: map[string]string{"service": "docs", "relaese": "x"}, script: asItIs, status: failed},
+		{loop: steps.TuneFromFeedback, name: "straight", input: onlyService(), script: asItIs, status: completed},
+		{loop: steps.TuneFromFeedback, name: "too-little", input: onlyService(), script: func(w *world) {
+			gives(w, steps.CurateFeedback, steps.TuningResult{Items: 3, Reason: "3 items of 20"})
+		}, status: completed},
+		{loop: steps.TuneFromFeedback, name: "busy", input: onlyService(), script: busy, status: failed},
+	})
+}
+
+func unjudged(w *world) { w.plan.Verdict = nil }
+
+func busy(w *world) {
+	on(w, steps.Claim, func(context.Context, steps.ClaimInput) (lifecycle.Claim, error) {
+		return lifecycle.Claim{}, &lifecycle.Error{
+			Kind: lifecycle.Busy, Message: "held by workflow first", Fields: map[string]string{"workflow_id": "first"},
+		}
+	})
+}
+
+func promotionRecordings() []recording {
+	holdEnds := func(reason steps.HoldReason) func(*world) {
+		return func(w *world) { gives(w, steps.HoldStep, ends(reason)) }
+	}
+	all := []recording{
+		{name: "straight", script: unjudged, status: completed},
+		{name: "first", script: func(w *world) { w.plan.Baseline, w.plan.Verdict.Baseline = "", "" }, status: completed},
+		{name: "refused-at-the-gate", script: func(w *world) { w.plan.Verdict.Outcome = lifecycle.RegressOutcome }, status: failed},
+		{name: "busy", script: busy, status: failed},
+		{name: "rolled-back", script: holdEnds(steps.HoldHarm), status: completed},
+		{name: "invalid", script: holdEnds(steps.HoldInvalid), status: completed},
+		{name: "fenced", script: holdEnds(steps.HoldFenced), status: completed},
+		{name: "retried", script: func(w *world) {
+			retriedOnce(w, steps.PlanEvaluation, w.plan)
+			retriedOnce(w, steps.SetShare, steps.None{})
+			retriedOnce(w, steps.HoldStep, ends(steps.HoldEnough))
+		}, status: completed},
+		{name: "shared-evaluation", script: func(w *world) {
+			unjudged(w)
+			gives(w, steps.AwaitVerdict, lifecycle.Verdict{
+				Candidate: candidate, Baseline: stable, Suite: suite, Outcome: lifecycle.PassOutcome,
+			})
+			w.evaluateWhile(steps.AwaitVerdict.Name)
+		}, status: completed},
+	}
+	for i := range all {
+		all[i].loop, all[i].input = steps.PromoteRelease, onlyService()
+	}
+	return all
+}
+
+// retriedOnce lets a step fail at its first attempt, as when a database is away.
+func retriedOnce[In, Out any](w *world, step steps.Step[In, Out], out Out) {
+	on(w, step, func(ctx context.Context, _ In) (Out, error) {
+		if activity.GetInfo(ctx).Attempt == 1 {
+			var none Out
+			return none, lifecycle.Errorf(lifecycle.Unavailable, "the registry does not answer")
+		}
+		return out, nil
+	})
+}
+
+// evaluateWhile starts the evaluation that the promotion will ask for before it asks, and lets it go on until
+// the promotion waits for it.
+func (w *world) evaluateWhile(waits string) {
+	on(w, steps.AnswerSuite, func(ctx context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		go func() {
+			_ = heldOut(ctx)
+		}()
+		look := time.NewTicker(50 * time.Millisecond)
+		defer look.Stop()
+		for len(w.order(waits)) == 0 {
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return steps.AnswerResult{}, ctx.Err()
+			}
+		}
+		return steps.AnswerResult{Answers: in.Suite}, nil
+	})
+	var started atomic.Bool
+	on(w, steps.Resolve, func(ctx context.Context, _ steps.ResolveInput) (steps.Resolved, error) {
+		if !started.Swap(true) {
+			_, err := activity.GetClient(ctx).ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+				ID: steps.EvaluationWorkflowID("docs", candidate, stable, suite), TaskQueue: steps.Queue,
+			}, steps.EvaluateRelease, onlyService())
+			if err != nil {
+				return steps.Resolved{}, err
+			}
+		}
+		return w.resolved(), nil
+	})
+}
+
+func interventionRecordings() []recording {
+	all := []recording{
+		{name: "paused-and-approved", script: func(w *world) {
+			w.service.Rollout.Steps[1].Approval = true
+			w.holds(held, held, enough, held, enough)
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.HoldStep, 1)
+			r.does(steps.PauseUpdate, by("alice", "p"))
+			await(r, steps.HoldStep, 2)
+			r.does(steps.ResumeUpdate, by("alice", "r"))
+			r.awaitState(func(s steps.State) bool { return s.Rollout != nil && s.Rollout.AwaitsApproval })
+			r.approves(1)
+		}, status: completed},
+		{name: "rejected", script: func(w *world) { w.service.Rollout.Steps[0].Approval = true }, meanwhile: func(r *recorder) {
+			r.awaitState(func(s steps.State) bool { return s.Rollout != nil && s.Rollout.AwaitsApproval })
+			r.does(steps.RejectUpdate, by("bob", "k"))
+		}, status: completed},
+		{name: "aborted", script: func(w *world) { w.holds(held) }, meanwhile: func(r *recorder) {
+			await(r, steps.HoldStep, 1)
+			r.does(steps.AbortUpdate, by("alice", "k"))
+		}, status: completed},
+		{name: "aborted-while-it-loads", script: func(w *world) {
+			on(w, steps.LoadRelease, func(ctx context.Context, _ steps.LoadInput) (steps.LoadResult, error) {
+				return steps.LoadResult{}, heldOut(ctx)
+			})
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.LoadRelease, 1)
+			r.does(steps.AbortUpdate, by("alice", "k"))
+		}, status: completed},
+		{name: "asked-at-the-bound", script: func(w *world) {
+			w.service.Rollout.AtBound = "ask"
+			w.holds(func(context.Context) (steps.HoldResult, error) { return ends(steps.HoldTime), nil }, held, enough)
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.HoldStep, 2)
+			r.does(steps.ResumeUpdate, by("alice", "k"))
+		}, status: completed},
+		{name: "canceled", script: func(w *world) { w.holds(held) }, meanwhile: func(r *recorder) {
+			await(r, steps.HoldStep, 1)
+			require.NoError(r.t, r.client.CancelWorkflow(r.ctx, r.run.GetID(), r.run.GetRunID()))
+		}, status: canceled},
+	}
+	for i := range all {
+		all[i].loop, all[i].input = steps.PromoteRelease, onlyService()
+	}
+	return all
+}
+
+func makingRecordings() []recording {
+	refused := func(w *world) { fails(w, steps.CheckCorpus, lifecycle.Refused, "half of it are duplicates") }
+	again, lost, broken := ended(lifecycle.JobRetry, 75), ended(lifecycle.JobLost, -1), ended(lifecycle.JobFailed, 1)
+	corpus := map[string]string{"service": "docs", "corpus": "base"}
+	return []recording{
+		{loop: steps.ContinuePretraining, name: "straight", input: onlyService(), script: asItIs, status: completed},
+		{loop: steps.ContinuePretraining, name: "refused", input: onlyService(), script: refused, status: failed},
+		{loop: steps.ContinuePretraining, name: "retried", input: onlyService(), script: func(w *world) {
+			w.tries(again, lost, broken)
+		}, status: completed},
+		{loop: steps.ContinuePretraining, name: "canceled", input: onlyService(), script: func(w *world) {
+			on(w, steps.RunJob, func(ctx context.Context, _ steps.RunJobInput) (steps.RunJobResult, error) {
+				return steps.RunJobResult{}, heldOut(ctx)
+			})
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.RunJob, 1)
+			require.NoError(r.t, r.client.CancelWorkflow(r.ctx, r.run.GetID(), r.run.GetRunID()))
+		}, status: canceled},
+		{loop: steps.RebuildIndex, name: "straight", input: onlyService(), script: asItIs, status: completed},
+		{loop: steps.RebuildIndex, name: "failed", input: onlyService(), script: func(w *world) {
+			w.tries(broken, broken, broken)
+		}, status: failed},
+		{loop: steps.BuildDataset, name: "straight", input: corpus, script: asItIs, status: completed},
+		{loop: steps.BuildDataset, name: "refused", input: corpus, script: refused, status: failed},
+	}
+}
