@@ -60,7 +60,7 @@ func manyKills(t *testing.T, seed uint64) {
 	s.refit(&training, "train", s.service, "--stage", "base")
 	run := s.promote()
 
-	c := &chaos{served: s, traffic: traffic, random: mathrand.New(mathrand.NewPCG(seed, 3)), limit: map[string]int{"trainer": 2}}
+	c := &chaos{served: s, traffic: traffic, random: mathrand.New(mathrand.NewPCG(seed, 3))}
 	for range kills {
 		c.strike()
 	}
@@ -90,10 +90,10 @@ func manyKills(t *testing.T, seed uint64) {
 // chaos kills and starts again.
 type chaos struct {
 	*served
-	traffic *traffic
-	random  *mathrand.Rand
-	limit   map[string]int // how often a victim may still be killed; others without limit
-	deaths  []death
+	traffic      *traffic
+	random       *mathrand.Rand
+	trainerKills int // at most two: a job that fails three times is given up
+	deaths       []death
 }
 
 // death is the time for which a gateway was dead.
@@ -107,7 +107,13 @@ func (c *chaos) strike() {
 	c.t.Helper()
 	c.traffic.awaitMore(c.t, 50+c.random.Int64N(500))
 	pause := c.random.Int64N(400)
-	switch victim := c.random.IntN(8); {
+	if pids := c.trainers(); len(pids) > 0 && c.trainerKills < 2 && c.random.IntN(2) == 0 {
+		c.trainerKills++
+		c.t.Logf("kill the trainer")
+		_ = syscall.Kill(pids[0], syscall.SIGKILL) // it may have ended just now
+		return
+	}
+	switch victim := c.random.IntN(6); {
 	case victim < 3:
 		c.t.Logf("kill the worker, and start it again after %d answers", pause)
 		c.worker.kill()
@@ -115,19 +121,11 @@ func (c *chaos) strike() {
 		c.worker.start()
 	case victim < 5:
 		c.killGateway(c.gateways[c.random.IntN(len(c.gateways))], pause)
-	case victim < 6:
+	default:
 		c.t.Logf("kill the worker and a gateway")
 		c.worker.kill()
 		c.killGateway(c.gateways[c.random.IntN(len(c.gateways))], pause)
 		c.worker.start()
-	default:
-		pids := c.trainers()
-		if len(pids) == 0 || c.limit["trainer"] == 0 {
-			return
-		}
-		c.limit["trainer"]--
-		c.t.Logf("kill the trainer")
-		_ = syscall.Kill(pids[0], syscall.SIGKILL) // it may have ended just now
 	}
 }
 
