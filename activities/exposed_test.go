@@ -1,0 +1,134 @@
+package activities
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/refitml/refit/internal/capture"
+	"github.com/refitml/refit/internal/registry"
+)
+
+// scene is a step of 10% with a cap of 20, as gateways and servers tell it.
+type scene struct {
+	e    *exposed
+	now  time.Time
+	made map[string]registry.GatewayReport
+}
+
+func newScene() *scene {
+	return &scene{e: newExposed(1000, 20, 0), now: time.Unix(1000, 0), made: map[string]registry.GatewayReport{}}
+}
+
+// gateway adds to what a gateway has counted, and reports.
+func (s *scene) gateway(name string, requests, canary int64) {
+	r, ok := s.made[name]
+	if !ok {
+		r = registry.GatewayReport{Gateway: name, Started: s.now}
+	}
+	s.now = s.now.Add(time.Second)
+	r.Requests, r.CanaryRequests, r.Reported = r.Requests+requests, r.CanaryRequests+canary, s.now
+	s.made[name] = r
+	var all []registry.GatewayReport
+	for _, r := range s.made {
+		all = append(all, r)
+	}
+	s.e.report(all)
+}
+
+func TestTheBoundHoldsOverEveryWindowOfReports(t *testing.T) {
+	t.Parallel()
+	s := newScene()
+	s.gateway("a", 5000, 500) // before this hold: whatever it was
+	for range 50 {
+		s.gateway("a", 100, 10)
+	}
+	s.gateway("a", 0, 20) // the whole cap at once
+	require.Zero(t, s.e.overrun())
+	s.gateway("a", 0, 1)
+	require.InDelta(t, 1, s.e.overrun(), 1e-9, "one request is over")
+	for range 50 {
+		s.gateway("a", 100, 0)
+	}
+	require.InDelta(t, 1, s.e.overrun(), 1e-9, "and stays so")
+}
+
+func TestTheBoundIsEachGatewaysOwn(t *testing.T) {
+	t.Parallel()
+	s := newScene()
+	for _, name := range []string{"a", "b"} {
+		s.gateway(name, 0, 0)
+	}
+	s.gateway("a", 0, 20)
+	s.gateway("b", 0, 20)
+	require.Zero(t, s.e.overrun())
+	s.e.report(append([]registry.GatewayReport{}, s.made["a"], s.made["b"]))
+	require.Zero(t, s.e.overrun(), "a report that is there still is no new one")
+}
+
+func TestServersAreHeldAgainstReportsThatCameLater(t *testing.T) {
+	t.Parallel()
+	s := newScene()
+	const slack = 4
+	s.gateway("a", 0, 0)
+	s.e.read(100, slack) // the base
+	s.e.read(110, slack) // ten more, not reported yet
+	s.gateway("a", 100, 0)
+	s.e.read(110, slack)
+	require.Zero(t, s.e.overrun(), "one report may have been on its way")
+	s.gateway("a", 100, 10)
+	s.e.read(110, slack)
+	require.Zero(t, s.e.overrun())
+
+	s.e.read(120, slack)
+	for range 2 {
+		s.gateway("a", 100, 1)
+	}
+	s.e.read(120, slack)
+	require.InDelta(t, 20-12-slack, s.e.overrun(), 1e-9)
+	served, ok := s.e.servedSoFar()
+	require.True(t, ok)
+	require.Equal(t, int64(20), served)
+}
+
+func TestWhatIsNotKnownIsNotHeldAgainstServers(t *testing.T) {
+	t.Parallel()
+	s := newScene()
+	s.gateway("a", 0, 0)
+	s.e.read(0, 0)
+	s.e.read(50, 0)
+	s.gateway("b", 0, 0) // it may have sent some of the fifty
+	s.e.read(60, 0)
+	for range 3 {
+		s.gateway("a", 10, 0)
+		s.gateway("b", 10, 0)
+		s.e.read(60, 0)
+	}
+	require.Zero(t, s.e.overrun(), "a new gateway begins the check anew")
+	s.e.read(3, 0) // the server was started again
+	delete(s.made, "a")
+	for range 3 {
+		s.gateway("b", 10, 0)
+		s.e.read(3, 0)
+	}
+	require.Zero(t, s.e.overrun(), "so does one that went, and a server's restart")
+	served, _ := s.e.servedSoFar()
+	require.Equal(t, int64(50), served, "what was counted stays counted")
+}
+
+func TestSlownessIsHeldAgainstStableBefore(t *testing.T) {
+	t.Parallel()
+	began := time.Unix(2000, 0)
+	var captured []capture.Conversation
+	for i := range 100 {
+		captured = append(captured, capture.Conversation{Coin: true, Propensity: 0.5, Started: began.Add(time.Duration(i) * time.Second), Latency: time.Second})
+	}
+	captured = append(captured, capture.Conversation{Canary: true, Coin: true, Propensity: 0.5, Started: began.Add(200 * time.Second), Latency: 3 * time.Second})
+	out, err := judged(captured)
+	require.NoError(t, err)
+	for _, c := range out[:100] {
+		require.NotContains(t, c.Events, slowMetric)
+	}
+	require.Equal(t, began.Add(203*time.Second).UnixMicro(), out[100].Events[slowMetric])
+}
