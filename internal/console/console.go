@@ -138,12 +138,7 @@ func (c *console) fail(ctx context.Context, w http.ResponseWriter, useCase strin
 	if kind == lifecycle.Internal {
 		c.cfg.Log.ErrorContext(ctx, "use case failed", "use_case", useCase, "error", err)
 	}
-	var typed *lifecycle.Error
-	problem := &lifecycle.Error{Kind: kind, Message: err.Error()}
-	if errors.As(err, &typed) {
-		problem.Fields = typed.Fields
-	}
-	answer(w, kind.HTTPStatus(), problem)
+	answer(w, kind.HTTPStatus(), control.AsProblem(err))
 }
 
 // bearer finds whose a secret is, without telling by its timing how much of one was right.

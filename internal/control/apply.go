@@ -62,19 +62,35 @@ func changes(before, after lifecycle.Service, fresh bool) ([]string, error) {
 	if fresh {
 		return []string{"new service"}, nil
 	}
-	var trees [2]any
-	for i, service := range []lifecycle.Service{before, after} {
-		raw, err := json.Marshal(service)
-		if err != nil {
-			return nil, err
-		}
-		if err := json.Unmarshal(raw, &trees[i]); err != nil {
-			return nil, err
-		}
+	x, err := treeOf(before)
+	if err != nil {
+		return nil, err
+	}
+	y, err := treeOf(after)
+	if err != nil {
+		return nil, err
 	}
 	out := []string{}
-	compare("", trees[0], trees[1], &out)
+	compare("", x, y, &out)
 	return out, nil
+}
+
+// treeOf gives a declaration as the registry would give it back: there an empty list and none are the same.
+func treeOf(service lifecycle.Service) (any, error) {
+	raw, err := json.Marshal(service)
+	if err != nil {
+		return nil, err
+	}
+	var stored lifecycle.Service
+	if err := json.Unmarshal(raw, &stored); err != nil {
+		return nil, err
+	}
+	if raw, err = json.Marshal(stored); err != nil {
+		return nil, err
+	}
+	var tree any
+	err = json.Unmarshal(raw, &tree)
+	return tree, err
 }
 
 func compare(path string, before, after any, out *[]string) {

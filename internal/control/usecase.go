@@ -25,8 +25,8 @@ var ranks = []Role{Viewer, Operator, Approver, Admin}
 
 // Includes says whether r may do what needs the other role. An unknown role may do nothing.
 func (r Role) Includes(needed Role) bool {
-	have := slices.Index(ranks, r)
-	return have >= 0 && have >= slices.Index(ranks, needed)
+	have, least := slices.Index(ranks, r), slices.Index(ranks, needed)
+	return least >= 0 && have >= least
 }
 
 // Caller is who asks.

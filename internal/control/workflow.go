@@ -140,9 +140,19 @@ func (c *Control) watch(ctx context.Context, _ Caller, in WatchInput) (Watched, 
 	}
 	err = c.cfg.Temporal.GetWorkflow(ctx, in.WorkflowID, info.GetExecution().GetRunId()).Get(ctx, &out.Result)
 	if err != nil {
-		out.Error = &lifecycle.Error{Kind: steps.KindOf(err), Message: steps.FromTemporal(err).Error()}
+		out.Error = AsProblem(steps.FromTemporal(err))
 	}
 	return out, nil
+}
+
+// AsProblem gives an error the form in which it travels as JSON: its kind, all that it says, and its fields.
+func AsProblem(err error) *lifecycle.Error {
+	problem := &lifecycle.Error{Kind: lifecycle.KindOf(err), Message: err.Error()}
+	var typed *lifecycle.Error
+	if errors.As(err, &typed) {
+		problem.Fields = typed.Fields
+	}
+	return problem
 }
 
 // temporalError: what does not exist is NotFound; anything else means that Temporal did not answer.
