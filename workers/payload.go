@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
+	"unicode/utf8"
 
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
@@ -42,13 +44,15 @@ func (a *activityLimit) ExecuteActivity(ctx context.Context, in *interceptor.Exe
 // maxMessage bounds an error's text in a history: a cause may quote what it choked on.
 const maxMessage = 4 << 10
 
-// boundedError cuts an oversized message and keeps the kind.
+// boundedError cuts an oversized message, and what is not UTF-8, which could not be sent; it keeps the kind.
 func boundedError(err error) error {
 	var app *temporal.ApplicationError
-	if len(err.Error()) <= maxMessage || !errors.As(err, &app) {
+	text := err.Error()
+	if len(text) <= maxMessage && utf8.ValidString(text) || !errors.As(err, &app) {
 		return err
 	}
-	return temporal.NewApplicationErrorWithOptions(app.Message()[:min(maxMessage, len(app.Message()))], app.Type(),
+	message := app.Message()[:min(maxMessage, len(app.Message()))]
+	return temporal.NewApplicationErrorWithOptions(strings.ToValidUTF8(message, "\uFFFD"), app.Type(),
 		temporal.ApplicationErrorOptions{NonRetryable: app.NonRetryable()})
 }
 
