@@ -28,7 +28,7 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	root.AddCommand(newTrain(log, &code), newServe(log, &code))
+	root.AddCommand(newTrain(log, &code), newServe(log, &code), newTrainEmbedder(log, &code))
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "refit-runtime:", err)
 		if code == 0 { // cobra's own error: flags, arguments, unknown command

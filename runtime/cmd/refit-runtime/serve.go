@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/refitml/refit/runtime/embedder"
 	"github.com/refitml/refit/runtime/server"
 )
 
@@ -82,9 +83,9 @@ func (s serving) run(ctx context.Context, log *slog.Logger) error {
 
 func (s serving) load(into *server.Server) error {
 	for _, each := range s.models {
-		name, dir, ok := strings.Cut(each, "=")
-		if !ok {
-			return fmt.Errorf("--model %q: give NAME=DIR", each)
+		name, dir, err := named("--model", each)
+		if err != nil {
+			return err
 		}
 		model, err := server.LoadModel(dir)
 		if err != nil {
@@ -94,7 +95,28 @@ func (s serving) load(into *server.Server) error {
 			return err
 		}
 	}
+	for _, each := range s.embedders {
+		name, dir, err := named("--embedder", each)
+		if err != nil {
+			return err
+		}
+		model, err := embedder.Load(dir)
+		if err != nil {
+			return err
+		}
+		if err := into.AddEmbedder(name, model); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func named(flag, value string) (name, dir string, err error) {
+	name, dir, ok := strings.Cut(value, "=")
+	if !ok || dir == "" {
+		return "", "", fmt.Errorf("%s %q: give NAME=DIR", flag, value)
+	}
+	return name, dir, nil
 }
 
 // replaceFile makes a file appear whole or not at all.
