@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/steps"
@@ -208,17 +207,6 @@ func TestAJobIsTriedAgainWhereThatHelps(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestAJobThatEndsBecauseTheRunIsCanceledEndsItAsCanceled(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	on(w, steps.RunJob, func(ctx context.Context, in steps.RunJobInput) (steps.RunJobResult, error) {
-		_ = w.untilCanceled(ctx, w.CancelWorkflow)
-		return ended(lifecycle.JobCanceled, 143), nil
-	})
-	_, err := w.pretrain(onlyService())
-	require.True(t, temporal.IsCanceledError(err), err)
 }
 
 func TestAJobRunsWhereItsEngineIs(t *testing.T) {

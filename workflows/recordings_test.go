@@ -193,6 +193,16 @@ func makingRecordings() []recording {
 			await(r, steps.RunJob, 1)
 			require.NoError(r.t, r.client.CancelWorkflow(r.ctx, r.run.GetID(), r.run.GetRunID()))
 		}, status: canceled},
+		// The test environment ends a cancelled step at once; only a real server waits for what it says.
+		{loop: steps.ContinuePretraining, name: "canceled-and-the-job-said-so", input: onlyService(), script: func(w *world) {
+			on(w, steps.RunJob, func(ctx context.Context, _ steps.RunJobInput) (steps.RunJobResult, error) {
+				_ = heldOut(ctx)
+				return ended(lifecycle.JobCanceled, 143), nil
+			})
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.RunJob, 1)
+			require.NoError(r.t, r.client.CancelWorkflow(r.ctx, r.run.GetID(), r.run.GetRunID()))
+		}, status: canceled},
 		{loop: steps.RebuildIndex, name: "straight", input: onlyService(), script: asItIs, status: completed},
 		{loop: steps.RebuildIndex, name: "failed", input: onlyService(), script: func(w *world) {
 			w.tries(broken, broken, broken)
