@@ -54,7 +54,23 @@ func (p *process) privateGrantKey() (ed25519.PrivateKey, error) {
 	if err != nil || !ok {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.private_key_file: %s holds no ed25519 key in PKCS #8", path)
 	}
-	return key, nil
+	if p.settings.Grants.PrivateKeyFile == "" {
+		err = p.keepPublicKey(key)
+	}
+	return key, err
+}
+
+// keepPublicKey lays the public key beside the private one, for workers on other machines.
+func (p *process) keepPublicKey(key ed25519.PrivateKey) error {
+	path := p.path("grant-key.pub.pem")
+	_, err := readOrMake(path, func() ([]byte, error) {
+		raw, err := x509.MarshalPKIXPublicKey(key.Public())
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: raw}), err
+	})
+	if err != nil {
+		return lifecycle.Errorf(lifecycle.Invalid, "data: %w", err)
+	}
+	return nil
 }
 
 func newGrantKey() ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,15 +18,19 @@ import (
 // exitInterrupted is the exit code of a command that a person stopped.
 const exitInterrupted = 130
 
-func main() { os.Exit(run(os.Args[1:])) }
-
-func run(args []string) int {
+func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	app := &app{out: os.Stdout, diagnostics: os.Stderr}
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run runs one command to its end and gives the exit code. The end of ctx is an interruption.
+func run(ctx context.Context, args []string, out, diagnostics io.Writer) int {
+	app := &app{out: out, diagnostics: diagnostics}
 	root := newRoot(app)
 	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(diagnostics)
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:

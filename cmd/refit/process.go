@@ -179,8 +179,16 @@ func (p *process) run(ctx context.Context) error {
 			group.Go(func() error { return p.ended(ctx, role, do(ctx, use)) })
 		}
 	}
+	if !p.has(workerRole) { // which waits for them itself
+		group.Go(func() error { use.sayWhatIsMissing(ctx); return nil })
+	}
 	if len(p.roles) > 1 {
-		group.Go(func() error { return use.prepare(ctx) })
+		group.Go(func() error {
+			if err := use.prepare(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
 	} else {
 		use.prepared()
 	}

@@ -107,6 +107,23 @@ func (s *shared) awaitTemporal(ctx context.Context, c client.Client) error {
 	})
 }
 
+// sayWhatIsMissing tells on behalf of roles that go on without their servers.
+func (s *shared) sayWhatIsMissing(ctx context.Context) {
+	record, _, err := s.record(ctx)
+	if err == nil {
+		err = s.awaitRecord(ctx, record)
+	}
+	if err == nil && s.has(consoleRole) {
+		var c client.Client
+		if c, err = s.workflows(); err == nil {
+			err = s.awaitTemporal(ctx, c)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("goes on without one of its servers", "because", err)
+	}
+}
+
 // artifacts opens S3 and the cache of this machine.
 func (s *shared) artifacts() (*artifacts.Store, *artifacts.Cache, error) {
 	s3 := s.settings.S3
