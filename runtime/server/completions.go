@@ -36,19 +36,25 @@ type logprobs struct {
 	TextOffset    []int                `json:"text_offset"`
 }
 
-// ruler measures where tokens begin, in characters of the text before them.
-type ruler struct{ characters int }
+// ruler measures in which character of a text each token begins. Bytes that are no character count one each, as
+// they are shown.
+type ruler struct {
+	characters int    // whole ones so far
+	begun      string // bytes of one that is not yet whole
+}
 
 func (r *ruler) add(s string) (offset int) {
+	all, from := r.begun+s, len(r.begun)
 	offset = r.characters
-	if s != "" && !utf8.RuneStart(s[0]) {
-		offset = max(0, offset-1) // inside the character before
-	}
-	for i := range len(s) {
-		if utf8.RuneStart(s[i]) {
-			r.characters++
+	for len(all) > 0 && utf8.FullRuneInString(all) {
+		_, size := utf8.DecodeRuneInString(all)
+		all, from = all[size:], from-size
+		r.characters++
+		if from >= 0 {
+			offset = r.characters
 		}
 	}
+	r.begun = all
 	return offset
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -126,16 +127,10 @@ func (x *exchange) read(into any) error {
 	return nil
 }
 
-// parameter takes Go's names of embedded structs out of a field's path.
-func parameter(field string) string {
-	parts := strings.Split(field, ".")
-	kept := parts[:0]
-	for _, p := range parts {
-		if p != "" && strings.ToLower(p) == p {
-			kept = append(kept, p)
-		}
-	}
-	return strings.Join(kept, ".")
+// parameter gives a field's path as clients know it, without the embedded structs that hold it.
+func parameter(path string) string {
+	parts := slices.DeleteFunc(strings.Split(path, "."), func(p string) bool { return p == "asked" || p == "foreign" })
+	return strings.Join(parts, ".")
 }
 
 // admit waits for the request's turn and makes it one of the model's. release is never nil without an error.
