@@ -30,10 +30,10 @@ FORCE:
 up: bin/devstack ## start the one-machine stack (PostgreSQL, Temporal with its UI, S3)
 	@bin/devstack up
 
-down: bin/devstack ## stop the stack; its data stays
-	@bin/devstack down
+down: bin/devstack ## stop the stack, and what the demo left running; the data stays
+	@if [ -x bin/refit-demo ]; then bin/refit-demo stop; else bin/devstack down; fi
 
-clean: bin/devstack ## stop the stack and wipe its data
+clean: down ## stop all that and wipe the data
 	@bin/devstack clean
 
 status: bin/devstack ## say whether the stack runs and where

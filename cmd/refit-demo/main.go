@@ -19,8 +19,10 @@ import (
 // exitInterrupted is the exit code of a run that a person stopped.
 const exitInterrupted = 130
 
-const usage = `refit-demo [--checkout DIR] [--small]   drive one model once around its life
-refit-demo [--checkout DIR] stop        stop refit up, the model servers and the stack; data stays
+const usage = `refit-demo [--checkout DIR] [--bin DIR] [--small]   drive one model once around its life
+refit-demo [--checkout DIR] [--bin DIR] stop        stop refit up, the model servers and the stack; data stays
+
+--bin is where refit, refit-runtime and devstack are (default: bin of the checkout); --small learns and asks less.
 
 Environment: REFIT_DEMO_TEXT=DIR learns the text and Markdown below DIR as the fresh domain; REFIT_DATA, the stack's
 ports (bin/devstack --help), REFIT_GATEWAY_LISTEN and REFIT_CONTROL_LISTEN say where things are.
@@ -34,6 +36,7 @@ func run(arguments []string) int {
 	flags := flag.NewFlagSet("refit-demo", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
 	checkout := flags.String("checkout", ".", "")
+	bin := flags.String("bin", "", "")
 	small := flags.Bool("small", false, "")
 	switch err := flags.Parse(arguments); {
 	case errors.Is(err, flag.ErrHelp):
@@ -44,6 +47,9 @@ func run(arguments []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	settings := demo.Default(*checkout, os.Getenv)
+	if *bin != "" {
+		settings.Bin = *bin
+	}
 	settings.Out, settings.Wide = os.Stdout, terminal(os.Stdout)
 	settings.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if *small {

@@ -3,15 +3,26 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/steps"
 )
 
-// apply declares the service and checks that what it wants of this machine is there.
+// migrateTime is how long a registry that answers may still be on its way to this Refit's schema.
+const migrateTime = 30 * time.Second
+
+// apply declares the service.
 func (r *run) apply(ctx context.Context) error {
+	began := time.Now()
 	out, err := control.Call(ctx, r.client, control.Apply, control.ApplyInput{Service: r.service})
+	for err != nil && lifecycle.KindOf(err).Retryable() && time.Since(began) < migrateTime {
+		if waited := wait(ctx, followEvery); waited != nil {
+			return waited
+		}
+		out, err = control.Call(ctx, r.client, control.Apply, control.ApplyInput{Service: r.service})
+	}
 	if err != nil {
 		return err
 	}

@@ -34,9 +34,9 @@ func (r *run) refuseForgetful(ctx context.Context) error {
 	r.scores(verdict)
 	better, worse := changed(verdict)
 	r.view.say("refused: better in %s; worse in %s", list(better), list(worse))
-	if len(better) < 1 || len(worse) < 3 {
-		return lifecycle.Errorf(lifecycle.Conflict, "it was refused, but not for being better in one capability and worse in three: better in %s, worse in %s",
-			list(better), list(worse))
+	if len(better) < 1 || len(worse) < r.settings.Worse {
+		return lifecycle.Errorf(lifecycle.Conflict, "it was refused, but not for being better in one capability and worse in %d: better in %s, worse in %s",
+			r.settings.Worse, list(better), list(worse))
 	}
 	r.state.Summary.Refused = RefusedLine{Release: candidate, Verdict: verdict.Outcome, Reasons: verdict.Reasons}
 	r.addRelease("forgetful", candidate, "refused", strings.Join(verdict.Reasons, "; "))

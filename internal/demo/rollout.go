@@ -22,6 +22,9 @@ func (r *run) promoteCandidate(ctx context.Context) error {
 	}
 	r.state.Summary.Steps = r.state.Summary.Steps[:0]
 	for i, step := range result.Steps {
+		if err := r.withinBound(step, exposures[i]); err != nil {
+			return err
+		}
 		line := StepLine{
 			Allowed: step.Allowed, Reached: exposures[i].Reached, HighestWindow: exposures[i].Highest,
 			Conversations: step.Verdict.Canary, Verdict: step.Verdict.Decision, Reason: step.Verdict.Reason,
@@ -34,6 +37,17 @@ func (r *run) promoteCandidate(ctx context.Context) error {
 		return lifecycle.Errorf(lifecycle.Conflict, "the candidate ended as %s: %s", result.Phase, result.Reason)
 	}
 	r.addRelease("candidate", candidate, "promoted", result.Reason)
+	return nil
+}
+
+// withinBound holds the exposure bound against what the servers counted: the share of all requests, the credit that may
+// have been there when the step began, and what was in flight at a poll.
+func (r *run) withinBound(step lifecycle.StepRecord, seen Exposure) error {
+	most := step.Allowed.Fraction()*float64(seen.Requests) + r.service.Rollout.Exposure.Cap + float64(r.settings.Traffic.Clients)
+	if float64(seen.Canary) > most {
+		return lifecycle.Errorf(lifecycle.Conflict, "step %d: the servers counted %d requests of %d on the canary; at %s it may be %.0f",
+			step.Index+1, seen.Canary, seen.Requests, step.Allowed, most)
+	}
 	return nil
 }
 

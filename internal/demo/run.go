@@ -115,7 +115,7 @@ func (r *run) begin() error {
 	useText(&service, r.settings.Text)
 	goesOn := r.state.Number > 0 && r.state.EndedAt.IsZero() && r.state.Text == r.settings.Text
 	if goesOn {
-		r.view.say("the last run is not through: going on after %v (remove %s to start anew)", r.state.Done, r.stateFile())
+		r.view.say("the last run is not through: this one goes on where it stopped (remove %s to start anew)", r.stateFile())
 	} else {
 		r.state = state{Number: r.state.Number + 1, Text: r.settings.Text}
 		r.state.Service = service.Name

@@ -26,6 +26,7 @@ type Settings struct {
 
 	Edit    func(*lifecycle.Service) // changes the declaration before it is applied; nil: it stays as it is
 	Forget  json.RawMessage          // parameters of the training that learns the fresh domain and forgets the old one
+	Worse   int                      // capabilities that it must be proven worse in, or the run fails; default 3
 	Mistake []lifecycle.Rule         // added to the service's post-processing: passes the gate and fails users
 	Traffic Traffic
 	Window  int64 // requests in the window that the highest share is looked for in; default 100
@@ -67,6 +68,7 @@ func (s Settings) withDefaults() (Settings, error) {
 	setDefault(&s.Gateway, "127.0.0.1:8080")
 	setDefault(&s.Control, "127.0.0.1:8090")
 	setDefault(&s.Window, 100)
+	setDefault(&s.Worse, 3)
 	if len(s.Forget) == 0 {
 		s.Forget = json.RawMessage(`{"replay_fraction": -1, "learning_rate": 0.02, "steps": 150}`)
 	}
@@ -102,6 +104,7 @@ func (s Settings) withDefaults() (Settings, error) {
 func Small(s Settings) Settings {
 	s.Edit = small
 	s.Forget = json.RawMessage(`{"replay_fraction": -1, "learning_rate": 0.02, "steps": 60}`)
+	s.Worse = 1 // so small a base has not learned enough to lose it in every capability
 	s.Window = 40
 	s.Traffic = Traffic{Clients: 6, Pause: 100 * time.Millisecond}
 	return s
