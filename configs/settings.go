@@ -39,7 +39,12 @@ type Registry struct {
 type Temporal struct {
 	Address   string `mapstructure:"address"`
 	Namespace string `mapstructure:"namespace"`
-	UI        string `mapstructure:"ui"` // base address of the Temporal UI, for links
+	UI        string `mapstructure:"ui"`        // base address of the Temporal UI, for links
+	TLS       bool   `mapstructure:"tls"`       // also on where one of the files is given
+	CAFile    string `mapstructure:"ca_file"`   // certificates that the server's is checked with; default: the system's
+	CertFile  string `mapstructure:"cert_file"` // of this client, with key_file
+	KeyFile   string `mapstructure:"key_file"`
+	APIKey    string `mapstructure:"api_key"` // reference: env:NAME or file:/absolute/path
 }
 
 // S3 is where artifacts live.
@@ -144,6 +149,7 @@ func setDefaults(v *viper.Viper) {
 	for key, value := range map[string]any{
 		"data": "", "registry.url": "", "registry.owner_url": "", "registry.rollback_url": "",
 		"temporal.address": "127.0.0.1:7233", "temporal.namespace": "refit", "temporal.ui": "",
+		"temporal.tls": false, "temporal.ca_file": "", "temporal.cert_file": "", "temporal.key_file": "", "temporal.api_key": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
 		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.key_file": "",
 		"gateway.client_header": "", "gateway.drain": 20 * time.Second,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"os/user"
 
 	"github.com/refitml/refit/configs"
@@ -34,10 +35,18 @@ func (p *process) runConsole(ctx context.Context, s *shared) error {
 		Registry: record, Captured: captured, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
 		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
 	})
+	p.warnOfPlainTokens()
 	handler := console.New(console.Config{
 		Control: use, Tokens: tokens, SignIn: p.settings.Control.SignIn, Log: p.log, Metrics: telemetry.Handler(p.metrics),
 	})
 	return serveHTTP(ctx, p.listeners[consoleRole], handler)
+}
+
+// warnOfPlainTokens: whoever listens to the network between reads tokens, unless somebody speaks TLS in front.
+func (p *process) warnOfPlainTokens() {
+	if at, ok := p.listeners[consoleRole].Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
+		p.log.Warn("the control API speaks plain HTTP on an address that others reach; put something that speaks TLS in front", "control.listen", at)
+	}
 }
 
 // tokens are the CLI's own and those of the settings.

@@ -193,7 +193,7 @@ func (p *process) run(ctx context.Context) error {
 		use.prepared()
 	}
 	if l := p.listeners[metricsListener]; l != nil {
-		group.Go(func() error { return p.ended(ctx, metricsListener, serveHTTP(ctx, l, telemetry.Handler(p.metrics))) })
+		group.Go(func() error { return p.ended(ctx, metricsListener, serveHTTP(ctx, l, p.metricsPage())) })
 	}
 	done := make(chan error, 1)
 	go func() { done <- group.Wait() }()
@@ -212,6 +212,13 @@ func (p *process) run(ctx context.Context) error {
 	case <-timer.C:
 		return lifecycle.Errorf(lifecycle.Internal, "not everything stopped within %s", bound)
 	}
+}
+
+func (p *process) metricsPage() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", telemetry.Handler(p.metrics))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	return mux
 }
 
 // ended names the role in its error. A role that ends by itself has failed, whatever it says: the others would

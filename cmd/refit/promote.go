@@ -132,9 +132,9 @@ func (a *app) statusOfAll(cmd *cobra.Command) error {
 
 func printStatus(w io.Writer, s control.StatusResult) {
 	fmt.Fprintf(w, "service      %s, declaration version %d\n", s.Service, s.Version)
-	fmt.Fprintf(w, "stable       %s (generation %d)\n", orNone(s.Route.Stable), s.Route.Generation)
+	fmt.Fprintf(w, "stable       %s (generation %d%s)\n", orNone(s.Route.Stable), s.Route.Generation, answering(s, s.Route.Stable))
 	if s.Route.Canary != "" {
-		fmt.Fprintf(w, "canary       %s at %s, step %d\n", s.Route.Canary.Short(), s.Route.Share, s.Route.Step+1)
+		fmt.Fprintf(w, "canary       %s at %s, step %d%s\n", s.Route.Canary.Short(), s.Route.Share, s.Route.Step+1, answering(s, s.Route.Canary))
 	}
 	fmt.Fprintf(w, "way back     %s (%s)\n", s.WayBack.Speed, s.WayBack.Why)
 	fmt.Fprintf(w, "attribution  %s\n", s.Attribution)
@@ -154,6 +154,15 @@ func printStatus(w io.Writer, s control.StatusResult) {
 		fmt.Fprintf(w, "%-12s %s\n", l.Claim.Loop, says)
 		fmt.Fprintf(w, "%-12s workflow %s, fence %d %s\n", "", l.Claim.Owner.WorkflowID, l.Claim.Fence, l.URL)
 	}
+}
+
+func answering(s control.StatusResult, release lifecycle.Digest) string {
+	for _, servers := range s.Servers {
+		if servers.Release == release {
+			return fmt.Sprintf(", %d of %d model servers answer", servers.Answering, servers.Asked)
+		}
+	}
+	return ""
 }
 
 func rolloutLine(r lifecycle.Rollout) string {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/refitml/refit/artifacts"
+	"github.com/refitml/refit/configs"
 	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
@@ -90,15 +94,50 @@ func (s *shared) workflows() (client.Client, error) {
 	if s.temporal != nil {
 		return s.temporal, nil
 	}
-	c, err := client.NewLazyClient(client.Options{
+	options := client.Options{
 		HostPort: s.settings.Temporal.Address, Namespace: s.settings.Temporal.Namespace,
-		Logger: sdklog.NewStructuredLogger(s.log),
-	})
+		Logger: sdklog.NewStructuredLogger(s.log), MetricsHandler: sdkMetrics{registerer: s.metrics},
+	}
+	if err := secure(&options, s.settings.Temporal); err != nil {
+		return nil, err
+	}
+	c, err := client.NewLazyClient(options)
 	if err != nil {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "temporal.address: %w", err)
 	}
 	s.temporal = c
 	return c, nil
+}
+
+// secure sets up TLS and the key of an API, where the settings ask for them.
+func secure(options *client.Options, t configs.Temporal) error {
+	if t.APIKey != "" {
+		key, err := configs.Secret(t.APIKey)
+		if err != nil {
+			return lifecycle.Wrap(err, "temporal.api_key")
+		}
+		options.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	if !t.TLS && t.CAFile == "" && t.CertFile == "" && t.KeyFile == "" {
+		return nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		raw, err := os.ReadFile(t.CAFile)
+		config.RootCAs = x509.NewCertPool()
+		if err != nil || !config.RootCAs.AppendCertsFromPEM(raw) {
+			return lifecycle.Errorf(lifecycle.Invalid, "temporal.ca_file: %s holds no certificate that can be read", t.CAFile)
+		}
+	}
+	if t.CertFile != "" || t.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return lifecycle.Errorf(lifecycle.Invalid, "temporal.cert_file, temporal.key_file: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	options.ConnectionOptions.TLS = config
+	return nil
 }
 
 func (s *shared) awaitTemporal(ctx context.Context, c client.Client) error {

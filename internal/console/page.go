@@ -96,6 +96,8 @@ type pageData struct {
 
 type serviceData struct {
 	Status   control.StatusResult
+	Stable   *control.ReleaseServers // nil: nothing serves
+	Canary   *control.ReleaseServers
 	Verdicts []lifecycle.Verdict
 	Ledger   []lifecycle.LedgerEntry // newest first
 	Links    []control.StartLink
@@ -133,6 +135,14 @@ func (c *console) readService(ctx context.Context, caller control.Caller, name s
 	out.Verdicts, errs[1] = control.Evaluations.Do(ctx, c.cfg.Control, caller, control.EvaluationsInput{Service: name, Limit: pageVerdicts})
 	out.Ledger, errs[2] = control.Ledger.Do(ctx, c.cfg.Control, caller, control.LedgerInput{Service: name, Limit: pageLedger})
 	slices.Reverse(out.Ledger)
+	for i, servers := range out.Status.Servers {
+		switch servers.Release {
+		case out.Status.Route.Stable:
+			out.Stable = &out.Status.Servers[i]
+		case out.Status.Route.Canary:
+			out.Canary = &out.Status.Servers[i]
+		}
+	}
 	out.Links = c.cfg.Control.StartLinks(name)
 	return out, errors.Join(errs[:]...)
 }

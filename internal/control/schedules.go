@@ -328,12 +328,13 @@ func (c *Control) changeSchedule(ctx context.Context, caller Caller, in ChangeSc
 	handle := c.cfg.Temporal.ScheduleClient().GetHandle(ctx, id)
 	note := strings.TrimSpace(in.Note + " (" + caller.Name + ")")
 	change := ScheduleChange{ID: id}
+	var decision lifecycle.LedgerKind // starting a run is none: the run records itself
 	var err error
 	switch in.Action {
 	case "pause":
-		change.Change, err = "paused", handle.Pause(ctx, client.SchedulePauseOptions{Note: note})
+		decision, change.Change, err = lifecycle.Paused, "paused", handle.Pause(ctx, client.SchedulePauseOptions{Note: note})
 	case "resume":
-		change.Change, err = "resumed", handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
+		decision, change.Change, err = lifecycle.Resumed, "resumed", handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
 	case "trigger":
 		change.Change, err = "triggered", handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enums.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL})
 	default:
@@ -342,5 +343,11 @@ func (c *Control) changeSchedule(ctx context.Context, caller Caller, in ChangeSc
 	if err != nil {
 		return ScheduleChange{}, temporalError(err, in.Action+" schedule "+id)
 	}
-	return change, nil
+	if decision == "" {
+		return change, nil
+	}
+	err = c.cfg.Registry.AppendLedger(ctx, lifecycle.LedgerEntry{
+		Service: in.Service, Kind: decision, Subject: id, Actor: caller.actor(), Reason: in.Note,
+	}, "")
+	return change, lifecycle.Wrap(err, "schedule %s is %s, but the ledger does not say so", id, change.Change)
 }

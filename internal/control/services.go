@@ -19,11 +19,26 @@ type ReleasesInput struct {
 	Limit   int    `json:"limit,omitempty"` // default 20
 }
 
+// ReleaseLine is a release in a list.
+type ReleaseLine struct {
+	registry.ReleaseInfo
+	ServedName string `json:"served_name"` // that model servers have its weights under
+}
+
 // Releases lists them.
-var Releases = UseCase[ReleasesInput, []registry.ReleaseInfo]{"releases", Viewer,
-	func(c *Control, ctx context.Context, _ Caller, in ReleasesInput) ([]registry.ReleaseInfo, error) {
-		return c.cfg.Registry.Releases(ctx, in.Service, limit(in.Limit, 20))
-	}}
+var Releases = UseCase[ReleasesInput, []ReleaseLine]{"releases", Viewer, (*Control).releases}
+
+func (c *Control) releases(ctx context.Context, _ Caller, in ReleasesInput) ([]ReleaseLine, error) {
+	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
+		return nil, err
+	}
+	found, err := c.cfg.Registry.Releases(ctx, in.Service, limit(in.Limit, 20))
+	lines := make([]ReleaseLine, len(found))
+	for i, info := range found {
+		lines[i] = ReleaseLine{info, info.Release.ServedName()}
+	}
+	return lines, err
+}
 
 // MakeReleaseInput bundles artifacts with what the declaration says of prompt, parameters and post-processing.
 type MakeReleaseInput struct {

@@ -27,6 +27,7 @@ type StatusResult struct {
 	Gateways    []registry.GatewayReport `json:"gateways"`          // live ones
 	Behind      []string                 `json:"behind"`            // live gateways that have not applied the route yet
 	Endpoints   []lifecycle.Endpoint     `json:"endpoints"`
+	Servers     []ReleaseServers         `json:"servers"`     // of the releases that the route names
 	Attribution string                   `json:"attribution"` // "verified", "unverified", "unknown", "nothing serves"
 }
 
@@ -65,9 +66,10 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	out.Behind = behind(out.Gateways, out.Route)
 	out.Attribution = attribution(out.Route, out.Endpoints)
 	var wait sync.WaitGroup
-	wait.Go(func() { out.WayBack = c.wayBack(ctx, declared, out.Route, out.Endpoints) })
+	wait.Go(func() { out.Servers = c.servers(ctx, out.Route, out.Endpoints) })
 	out.Loops = c.loops(ctx, claims)
 	wait.Wait()
+	out.WayBack = c.wayBack(ctx, declared, out.Route, out.Servers)
 	return out, nil
 }
 

@@ -35,9 +35,46 @@ const (
 // probeTime bounds one question to one model server.
 const probeTime = time.Second
 
-// wayBack finds out how fast a rollback would be. With a canary out the way back is to stable, else to the
-// release before. What the record says of a server is not believed: it is asked.
-func (c *Control) wayBack(ctx context.Context, service lifecycle.Service, route lifecycle.Route, endpoints []lifecycle.Endpoint) WayBack {
+// ReleaseServers says how many of a release's model servers answer now. What the record says of a server is not
+// believed: it is asked.
+type ReleaseServers struct {
+	Release   lifecycle.Digest `json:"release"`
+	Asked     int              `json:"asked"`
+	Answering int              `json:"answering"`
+}
+
+// servers asks the model servers of every release that the route names, all at once.
+func (c *Control) servers(ctx context.Context, route lifecycle.Route, endpoints []lifecycle.Endpoint) []ReleaseServers {
+	out := []ReleaseServers{}
+	for _, release := range []lifecycle.Digest{route.Stable, route.Canary, route.Previous} {
+		if release != "" {
+			out = append(out, ReleaseServers{Release: release})
+		}
+	}
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	for i := range out {
+		for _, e := range endpoints {
+			if e.Release != out[i].Release {
+				continue
+			}
+			out[i].Asked++
+			wait.Go(func() {
+				if c.answers(ctx, e) {
+					mu.Lock()
+					defer mu.Unlock()
+					out[i].Answering++
+				}
+			})
+		}
+	}
+	wait.Wait()
+	return out
+}
+
+// wayBack says how fast a rollback would be. With a canary out the way back is to stable, else to the release
+// before.
+func (c *Control) wayBack(ctx context.Context, service lifecycle.Service, route lifecycle.Route, servers []ReleaseServers) WayBack {
 	out := WayBack{To: route.Previous}
 	if route.Canary != "" {
 		out.To = route.Stable
@@ -45,10 +82,15 @@ func (c *Control) wayBack(ctx context.Context, service lifecycle.Service, route 
 	if out.To == "" {
 		return WayBack{Speed: NoWayBack, Why: "there is no release to go back to"}
 	}
-	asked, answering := c.answering(ctx, out.To, endpoints)
+	var there ReleaseServers
+	for _, s := range servers {
+		if s.Release == out.To {
+			there = s
+		}
+	}
 	switch {
-	case answering > 0:
-		out.Speed, out.Why = Instant, fmt.Sprintf("%d of %d model servers of release %s answer", answering, asked, out.To.Short())
+	case there.Answering > 0:
+		out.Speed, out.Why = Instant, fmt.Sprintf("%d of %d model servers of release %s answer", there.Answering, there.Asked, out.To.Short())
 	case service.Serving.Engine == "static":
 		out.Speed, out.Why = NoWayBack, fmt.Sprintf("no model server of release %s answers, and they are not Refit's to start", out.To.Short())
 	default:
@@ -57,27 +99,6 @@ func (c *Control) wayBack(ctx context.Context, service lifecycle.Service, route 
 		out.Why = fmt.Sprintf("no model server of release %s answers; estimated from its size (%s)", out.To.Short(), size)
 	}
 	return out
-}
-
-// answering asks the model servers of a release, all at once.
-func (c *Control) answering(ctx context.Context, release lifecycle.Digest, endpoints []lifecycle.Endpoint) (asked, answering int) {
-	var wait sync.WaitGroup
-	var mu sync.Mutex
-	for _, e := range endpoints {
-		if e.Release != release {
-			continue
-		}
-		asked++
-		wait.Go(func() {
-			if c.answers(ctx, e) {
-				mu.Lock()
-				defer mu.Unlock()
-				answering++
-			}
-		})
-	}
-	wait.Wait()
-	return asked, answering
 }
 
 // answers says whether a server lists the weights by their name. One that asks for a key lives; more cannot be

@@ -113,7 +113,7 @@ type Retry struct {
 // Watch shows how a workflow stands; followers call it again and again.
 var Watch = UseCase[WatchInput, Watched]{"watch", Viewer, (*Control).watch}
 
-func (c *Control) watch(ctx context.Context, _ Caller, in WatchInput) (Watched, error) {
+func (c *Control) watch(ctx context.Context, caller Caller, in WatchInput) (Watched, error) {
 	if c.cfg.Temporal == nil {
 		return Watched{}, lifecycle.Errorf(lifecycle.Unavailable, "this place has no Temporal")
 	}
@@ -122,8 +122,11 @@ func (c *Control) watch(ctx context.Context, _ Caller, in WatchInput) (Watched, 
 		return Watched{}, temporalError(err, "describe workflow "+in.WorkflowID)
 	}
 	info := described.GetWorkflowExecutionInfo()
+	if info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW && in.RunID != "" {
+		return c.watch(ctx, caller, WatchInput{WorkflowID: in.WorkflowID}) // it goes on in another run
+	}
 	out := Watched{Status: info.GetStatus().String()}
-	owner := lifecycle.Owner{WorkflowID: in.WorkflowID}
+	owner := lifecycle.Owner{WorkflowID: in.WorkflowID, FirstRunID: info.GetFirstRunId()}
 	if info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		out.State = c.ask(ctx, owner)
 		for _, activity := range described.GetPendingActivities() {
