@@ -185,7 +185,7 @@ func (j *chatJob) each(emit func(index int, p piece, finish string) error) error
 }
 
 func (j *chatJob) head(object string) chatCompletion {
-	return chatCompletion{ID: "chatcmpl-" + j.x.id(), Object: object, Created: j.x.began.Unix(), Model: j.Model}
+	return chatCompletion{ID: "chatcmpl-" + j.x.name, Object: object, Created: j.x.began.Unix(), Model: j.Model}
 }
 
 func (j *chatJob) whole() error {

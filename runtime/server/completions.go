@@ -194,7 +194,7 @@ func (j *completionJob) each(emit func(index int, p piece, finish string) error)
 }
 
 func (j *completionJob) head() completion {
-	return completion{ID: "cmpl-" + j.x.id(), Object: "text_completion", Created: j.x.began.Unix(), Model: j.Model}
+	return completion{ID: "cmpl-" + j.x.name, Object: "text_completion", Created: j.x.began.Unix(), Model: j.Model}
 }
 
 func (j *completionJob) whole() error {

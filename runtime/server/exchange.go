@@ -26,6 +26,7 @@ type exchange struct {
 	r        *http.Request
 	control  *http.ResponseController
 	endpoint string
+	name     string // of the answer, without its prefix
 	began    time.Time
 	took     time.Time // when its turn came
 
@@ -41,10 +42,10 @@ type exchange struct {
 // serve makes a handler of what answers one endpoint.
 func (s *Server) serve(endpoint string, answer func(*exchange) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{server: s, w: w, r: r, control: http.NewResponseController(w), endpoint: endpoint, began: s.config.Now()}
+		x := &exchange{server: s, w: w, r: r, control: http.NewResponseController(w), endpoint: endpoint, name: rand.Text(), began: s.config.Now()}
 		id := r.Header.Get("X-Request-Id")
 		if id == "" || len(id) > 128 {
-			id = rand.Text()
+			id = x.name
 			r.Header.Set("X-Request-Id", id)
 		}
 		w.Header().Set("X-Request-Id", id)

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -288,4 +289,32 @@ func TestEmbeddings(t *testing.T) {
 	require.Len(t, entries, 2)
 	require.Equal(t, "e", entries[0].Model)
 	require.Equal(t, 3, entries[0].PromptTokens)
+}
+
+// Whatever a client sends is answered or refused; nothing of it is a failure of the server.
+func FuzzRequests(f *testing.F) {
+	for _, seed := range []string{
+		`{"model":"m","prompt":"a","max_tokens":2,"logprobs":1,"echo":true}`, `{"model":"m","prompt":[[1,2],[]],"n":2,"stream":true,"max_tokens":1}`,
+		`{"model":"m","messages":[{"role":"user","content":null}],"max_completion_tokens":1,"seed":-1}`, `{"model":"e","input":["a",""]}`,
+		`{"model":"m","prompt":"","stop":"\u00e9","top_p":1e-300,"temperature":1e-300,"max_tokens":3}`, `null`, `{"model":"m","prompt":"\ud800 \u0000"}`,
+	} {
+		f.Add(seed)
+	}
+	s := New(Config{MaxBody: 4096, MaxScored: 200, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err := errors.Join(s.AddModel("m", tinyModel(f, 16)), s.AddEmbedder("e", fixed{})); err != nil {
+		f.Fatal(err)
+	}
+	handler := s.Handler()
+	f.Fuzz(func(t *testing.T, body string) {
+		for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/v1/embeddings"} {
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
+			if w.Code >= 500 {
+				t.Fatalf("%s answered %d: %s", path, w.Code, w.Body)
+			}
+			if w.Code != http.StatusOK && !json.Valid(w.Body.Bytes()) {
+				t.Fatalf("%s: %s", path, w.Body)
+			}
+		}
+	})
 }
