@@ -77,7 +77,7 @@ func manyKills(t *testing.T, seed uint64) {
 	require.Equal(t, s.candidate, s.route().Stable)
 	require.Len(t, promoted.Steps, 3)
 	for _, e := range failed(exchanges) {
-		require.True(t, c.dead(e.gateway, e.at), "a request failed at a gateway that lived: %+v", e)
+		require.True(t, c.dead(e), "a request failed at a gateway that lived: %+v", e)
 	}
 	s.checkCaptured(traffic, exchanges, c.mayLose)
 	var again started
@@ -140,10 +140,10 @@ func (c *chaos) killGateway(g *gateway, pause int64) {
 	c.deaths = append(c.deaths, death{g.address, from, time.Now()})
 }
 
-// dead says whether a gateway was dead at a time.
-func (c *chaos) dead(gateway string, at time.Time) bool {
+// dead says whether the exchange's gateway was dead while it lasted.
+func (c *chaos) dead(e exchange) bool {
 	for _, d := range c.deaths {
-		if d.gateway == gateway && !at.Before(d.from) && !at.After(d.till) {
+		if d.gateway == e.gateway && !e.at.Before(d.from) && !e.began.After(d.till) {
 			return true
 		}
 	}

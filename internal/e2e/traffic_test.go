@@ -41,7 +41,7 @@ type exchange struct {
 	status               int
 	left                 bool // the client cancelled it
 	err                  error
-	at                   time.Time // of its end
+	began, at            time.Time // at is its end
 }
 
 func startTraffic(t *testing.T, service string, clients int, gateways ...string) *traffic {
@@ -130,14 +130,15 @@ func (tr *traffic) ask(random *rand.Rand, messages []map[string]string, key stri
 		request.Header.Set("X-Refit-Conversation", key)
 	}
 	tr.sent.Add(1)
+	began := time.Now()
 	answer, err := tr.http.Do(request)
 	if err != nil {
-		return exchange{gateway: gateway, err: err, at: time.Now()}, ""
+		return exchange{gateway: gateway, err: err, began: began, at: time.Now()}, ""
 	}
 	defer answer.Body.Close()
 	e := exchange{
 		gateway: gateway, interaction: answer.Header.Get("X-Refit-Interaction"), release: answer.Header.Get("X-Refit-Release"),
-		status: answer.StatusCode, left: leaves,
+		status: answer.StatusCode, left: leaves, began: began,
 	}
 	if leaves {
 		_, _ = answer.Body.Read(make([]byte, 1))
