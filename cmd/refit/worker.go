@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -17,8 +18,12 @@ import (
 	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/serving"
+	"github.com/refitml/refit/internal/steps"
 	"github.com/refitml/refit/workers"
 )
+
+// keepEvery is how often a worker looks after the model servers that it started.
+const keepEvery = 5 * time.Second
 
 // localEngine is the one engine for jobs and model servers that a worker brings with it.
 const localEngine = "local"
@@ -53,6 +58,9 @@ func (p *process) runWorker(ctx context.Context, s *shared) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { p.ensureBucket(ctx, store); return nil })
+	if queues := p.settings.Worker.Queues; len(queues) == 0 || slices.Contains(queues, steps.QueueData) { // where releases are loaded
+		group.Go(func() error { return set.Promotion.Keep(ctx, keepEvery) })
+	}
 	group.Go(func() error {
 		return w.Run(ctx, func() { p.log.Info("worker polls", "build_id", buildID(p.settings.Worker)) })
 	})
