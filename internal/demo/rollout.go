@@ -121,7 +121,7 @@ func (r *run) underTraffic(ctx context.Context, release lifecycle.Digest, reason
 		HTTP: r.http, Log: r.settings.Log,
 	}
 	// Every rollout has users of its own, so that the same words are not the same conversations.
-	crowd.Traffic.Seed += uint64(len(r.state.Traffic)) + uint64(r.state.Number)<<8
+	crowd.Traffic.Seed += uint64(len(r.state.Traffic)) + uint64(r.state.Before)<<8
 	meter := &Meter{Endpoints: r.endpoints, HTTP: r.http}
 	live, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup

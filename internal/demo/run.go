@@ -92,7 +92,15 @@ func (r *run) open(ctx context.Context, of int) error {
 	if r.state, err = readState(r.stateFile()); err != nil {
 		return err
 	}
-	if err := r.begin(); err != nil {
+	before, err := control.Call(ctx, r.client, control.Services, struct{}{})
+	if err != nil {
+		return err
+	}
+	var taken []string
+	for _, service := range before {
+		taken = append(taken, service.Service)
+	}
+	if err := r.begin(taken); err != nil {
 		return err
 	}
 	r.state.timed("stack", time.Since(began))
@@ -103,8 +111,8 @@ func (r *run) open(ctx context.Context, of int) error {
 
 func (r *run) stateFile() string { return r.place.path("demo", "state.json") }
 
-// begin goes on with a run that is not through, else starts one with a service of its own.
-func (r *run) begin() error {
+// begin goes on with a run that is not through, else starts one with a service of its own, whose name is not taken.
+func (r *run) begin(taken []string) error {
 	service, err := configs.ReadServiceFile(r.settings.Declaration)
 	if err != nil {
 		return err
@@ -113,14 +121,12 @@ func (r *run) begin() error {
 		r.settings.Edit(&service)
 	}
 	useText(&service, r.settings.Text)
-	goesOn := r.state.Number > 0 && r.state.EndedAt.IsZero() && r.state.Text == r.settings.Text
-	if goesOn {
+	if r.state.Service != "" && r.state.EndedAt.IsZero() && r.state.Text == r.settings.Text {
 		r.view.say("the last run is not through: this one goes on where it stopped (remove %s to start anew)", r.stateFile())
 	} else {
-		r.state = state{Number: r.state.Number + 1, Text: r.settings.Text}
-		r.state.Service = service.Name
-		if r.state.Number > 1 {
-			r.state.Service = fmt.Sprintf("%s-%d", service.Name, r.state.Number)
+		r.state = state{Service: service.Name, Before: len(taken), Text: r.settings.Text}
+		for n := 2; slices.Contains(taken, r.state.Service); n++ {
+			r.state.Service = fmt.Sprintf("%s-%d", service.Name, n)
 		}
 		// What an earlier run measured must not pass for this one's.
 		if err := os.Remove(r.settings.SummaryFile); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -28,13 +28,13 @@ func newRun(t *testing.T, data string) (*run, *bytes.Buffer) {
 }
 
 // again is the next run on the same data folder.
-func again(t *testing.T, data string) *run {
+func again(t *testing.T, data string, taken ...string) *run {
 	t.Helper()
 	r, _ := newRun(t, data)
 	var err error
 	r.state, err = readState(r.stateFile())
 	require.NoError(t, err)
-	require.NoError(t, r.begin())
+	require.NoError(t, r.begin(taken))
 	return r
 }
 
@@ -49,7 +49,7 @@ func TestARunGoesOnWhereTheLastOneStopped(t *testing.T) {
 	require.NoError(t, first.through(t.Context(), works, 1, 2))
 	require.ErrorContains(t, first.through(t.Context(), fails, 2, 2), "no index today")
 
-	second := again(t, data)
+	second := again(t, data, "docs-assistant")
 	require.Equal(t, "docs-assistant", second.service.Name)
 	require.NoError(t, second.through(t.Context(), works, 1, 2))
 	require.Equal(t, 1, done, "what is done is not done again")
@@ -66,7 +66,7 @@ func TestARunAfterOneThatIsThroughStartsAnew(t *testing.T) {
 	require.NoError(t, err)
 	require.FileExists(t, first.settings.SummaryFile)
 
-	second := again(t, data)
+	second := again(t, data, "another", "docs-assistant")
 	require.Equal(t, "docs-assistant-2", second.service.Name)
 	require.Empty(t, second.state.Done)
 	require.Empty(t, second.state.Summary.Releases)

@@ -70,7 +70,7 @@ func (s Settings) withDefaults() (Settings, error) {
 	setDefault(&s.Window, 100)
 	setDefault(&s.Worse, 3)
 	if len(s.Forget) == 0 {
-		s.Forget = json.RawMessage(`{"replay_fraction": -1, "learning_rate": 0.02, "steps": 150}`)
+		s.Forget = json.RawMessage(`{"replay_fraction": -1, "learning_rate": 0.03, "warmup": 4, "steps": 80}`)
 	}
 	if len(s.Mistake) == 0 {
 		// A limit that was meant in tokens and counts characters: it withholds nearly every answer of a chat, and
@@ -103,7 +103,7 @@ func (s Settings) withDefaults() (Settings, error) {
 // questions at the gate and steps that need fewer conversations.
 func Small(s Settings) Settings {
 	s.Edit = small
-	s.Forget = json.RawMessage(`{"replay_fraction": -1, "learning_rate": 0.02, "steps": 60}`)
+	s.Forget = json.RawMessage(`{"replay_fraction": -1, "learning_rate": 0.03, "warmup": 4, "steps": 60}`)
 	s.Worse = 1 // so small a base has not learned enough to lose it in every capability
 	s.Window = 40
 	s.Traffic = Traffic{Clients: 6, Pause: 100 * time.Millisecond}
@@ -116,6 +116,11 @@ func small(service *lifecycle.Service) {
 	for name, corpus := range service.Corpora {
 		corpus.MaxDocuments = 2000
 		service.Corpora[name] = corpus
+	}
+	for i := range service.Evaluation.Capabilities {
+		if c := &service.Evaluation.Capabilities[i]; c.Kind == "retrieval" {
+			c.Margin = 0.1 // a small corpus gives few queries
+		}
 	}
 	service.Rollout.Exposure = lifecycle.Exposure{Band: 3, Cap: 8, Threshold: 4}
 	service.Rollout.Steps = []lifecycle.StepPolicy{

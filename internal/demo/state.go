@@ -14,7 +14,7 @@ import (
 // state is what a run knows so far: kept after every stage, so that the next run goes on.
 type state struct {
 	Service string   `json:"service"`
-	Number  int      `json:"number"` // of the run on this data folder, from 1
+	Before  int      `json:"before"` // services that were there when the run began
 	Text    string   `json:"text"`   // folder of the user's own text
 	Done    []string `json:"done"`   // stages
 
