@@ -22,7 +22,7 @@ type Config struct {
 	LogFile  string // what the server says is appended here
 	Port     int
 	Password string // of the superuser postgres, used when the cluster is made
-	NoFsync  bool   // do not wait for the disk: faster tests, data lost when the machine goes down
+	NoFsync  bool   // do not wait for the disk: faster tests, the newest commits lost with the machine or a killed PostgreSQL
 	Log      *slog.Logger
 }
 
