@@ -123,7 +123,7 @@ func (a *app) follow(cmd *cobra.Command, started control.Started) (control.Watch
 	if err != nil {
 		return control.Watched{}, err
 	}
-	view := view{out: a.diagnostics}
+	view := newView(a.diagnostics)
 	ticker := time.NewTicker(followInterval)
 	defer ticker.Stop()
 	for {
@@ -131,7 +131,7 @@ func (a *app) follow(cmd *cobra.Command, started control.Started) (control.Watch
 		switch {
 		case cmd.Context().Err() != nil: // below
 		case lifecycle.Is(err, lifecycle.Unavailable):
-			view.say("waiting for the control API: " + err.Error())
+			view.say("api", "waiting for the control API: "+err.Error())
 		case err != nil:
 			return now, err
 		case now.Status != "Running":

@@ -3,57 +3,99 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/steps"
 )
 
-// view prints what a workflow does: a line when it says something new, and a bar while a job runs.
+// view prints what a workflow does: a line when it says something new, and a bar while something advances.
+// Where nobody watches a terminal the bar is a line now and then.
 type view struct {
-	out  io.Writer
-	last string
-	bar  bool // a bar stands on the current line
+	out      io.Writer
+	terminal bool
+	said     map[string]string // by what it is about: the newest line
+	barred   bool              // a bar stands on the current line
+	barAt    time.Time
+}
+
+// barEvery is how often a bar becomes a line of its own where there is no terminal.
+const barEvery = 15 * time.Second
+
+func newView(out io.Writer) *view {
+	v := &view{out: out}
+	if file, ok := out.(*os.File); ok {
+		info, err := file.Stat()
+		v.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return v
 }
 
 func (v *view) show(now control.Watched) {
 	if s := now.State; s != nil {
-		v.say(s.Phase + ": " + s.Reason)
+		line := s.Phase
+		if s.Reason != "" {
+			line += ": " + s.Reason
+		}
+		v.say("state", line)
 	}
 	for _, r := range now.Retries {
-		v.say(fmt.Sprintf("  %s failed and is tried again (attempt %d): %s", r.Step, r.Attempt, r.Failure))
+		v.say(r.Step, fmt.Sprintf("  %s failed and is tried again (attempt %d): %s", r.Step, r.Attempt, r.Failure))
 	}
-	if now.Progress != nil {
-		fmt.Fprintf(v.out, "\r%s\x1b[K", progressBar(*now.Progress))
-		v.bar = true
+	switch {
+	case now.Progress != nil:
+		v.bar(jobBar(*now.Progress))
+	case now.State != nil && now.State.Rollout != nil:
+		v.bar(rolloutBar(*now.State.Rollout, now.Touched))
 	}
 }
 
-func (v *view) say(line string) {
-	if line == v.last {
+// say prints a line unless it is what was said of the same thing last.
+func (v *view) say(about, line string) {
+	if v.said[about] == line {
 		return
 	}
 	v.end()
-	v.last = line
+	if v.said == nil {
+		v.said = map[string]string{}
+	}
+	v.said[about] = line
 	fmt.Fprintln(v.out, line)
 }
 
-func (v *view) end() {
-	if v.bar {
-		fmt.Fprintln(v.out)
-		v.bar = false
+func (v *view) bar(line string) {
+	switch {
+	case v.terminal:
+		fmt.Fprintf(v.out, "\r  %s\x1b[K", line)
+		v.barred = true
+	case time.Since(v.barAt) >= barEvery:
+		fmt.Fprintln(v.out, "  "+line)
+		v.barAt = time.Now()
 	}
 }
 
-// progressBar: step, loss, tokens a second and the time left at the present pace.
-func progressBar(p lifecycle.Progress) string {
-	const width = 30
-	done := 0
-	if p.Total > 0 {
-		done = int(min(p.Step, p.Total) * width / p.Total)
+func (v *view) end() {
+	if v.barred {
+		fmt.Fprintln(v.out)
+		v.barred = false
 	}
-	line := fmt.Sprintf("  [%s%s] %d/%d", strings.Repeat("=", done), strings.Repeat(" ", width-done), p.Step, p.Total)
+}
+
+func drawn(done, total int64) string {
+	const width = 30
+	n := 0
+	if total > 0 {
+		n = int(max(0, min(done, total)) * width / total)
+	}
+	return "[" + strings.Repeat("=", n) + strings.Repeat(" ", width-n) + "]"
+}
+
+// jobBar: step, loss, tokens a second and the time left at the present pace.
+func jobBar(p lifecycle.Progress) string {
+	line := fmt.Sprintf("%s %d/%d", drawn(p.Step, p.Total), p.Step, p.Total)
 	if p.Loss > 0 {
 		line += fmt.Sprintf("  loss %.3f", p.Loss)
 	}
@@ -64,6 +106,21 @@ func progressBar(p lifecycle.Progress) string {
 			left := time.Duration(perStep * float64(p.Total-p.Step) * float64(time.Second))
 			line += "  " + left.Round(time.Second).String() + " left"
 		}
+	}
+	return line
+}
+
+// rolloutBar: steps that are behind, the share, and what the canary answered in the whole rollout.
+func rolloutBar(r steps.PromotionState, touched *lifecycle.Touched) string {
+	line := fmt.Sprintf("%s step %d of %d at %s", drawn(int64(len(r.Done)), int64(r.StepsTotal)), r.Step+1, r.StepsTotal, r.Share)
+	if touched != nil {
+		line += fmt.Sprintf("  canary so far: %d conversations, %d requests", touched.Conversations, touched.Requests)
+	}
+	if r.Paused {
+		line += "  paused"
+	}
+	if r.AwaitsApproval {
+		line += "  waits for approval"
 	}
 	return line
 }

@@ -99,6 +99,7 @@ type Watched struct {
 	State    *steps.State        `json:"state,omitempty"`
 	Progress *lifecycle.Progress `json:"progress,omitempty"` // of a running job
 	Retries  []Retry             `json:"retries,omitempty"`  // steps that failed and are tried again
+	Touched  *lifecycle.Touched  `json:"touched,omitempty"`  // what a rollout's canary answered so far, as far as it is stored
 	Result   json.RawMessage     `json:"result,omitempty"`
 	Error    *lifecycle.Error    `json:"error,omitempty"`
 }
@@ -129,6 +130,7 @@ func (c *Control) watch(ctx context.Context, caller Caller, in WatchInput) (Watc
 	owner := lifecycle.Owner{WorkflowID: in.WorkflowID, FirstRunID: info.GetFirstRunId()}
 	if info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		out.State = c.ask(ctx, owner)
+		out.Touched = c.touched(ctx, out.State, owner.FirstRunID)
 		for _, activity := range described.GetPendingActivities() {
 			var progress lifecycle.Progress
 			payloads := activity.GetHeartbeatDetails().GetPayloads()
@@ -146,6 +148,18 @@ func (c *Control) watch(ctx context.Context, caller Caller, in WatchInput) (Watc
 		out.Error = AsProblem(steps.FromTemporal(err))
 	}
 	return out, nil
+}
+
+// touched is nil where there is no rollout, or nobody who counts.
+func (c *Control) touched(ctx context.Context, state *steps.State, rollout string) *lifecycle.Touched {
+	if state == nil || state.Rollout == nil || c.cfg.Captured == nil {
+		return nil
+	}
+	touched, err := c.cfg.Captured.Touched(ctx, state.Service, rollout)
+	if err != nil {
+		return nil
+	}
+	return &touched
 }
 
 // AsProblem gives an error the form in which it travels as JSON: its kind, all that it says, and its fields.
