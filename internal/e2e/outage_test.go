@@ -19,6 +19,7 @@ import (
 
 func TestStableIsServedWhileEverythingElseIsAway(t *testing.T) {
 	t.Parallel()
+	program(t, "refit-runtime")
 	own := newOwnStack(t)
 	s := newServed(t, own.ground(t), 3, step{4000, 500}, step{7000, 40})
 	watch := s.watchRoute()
@@ -26,6 +27,9 @@ func TestStableIsServedWhileEverythingElseIsAway(t *testing.T) {
 	run := s.promote()
 	s.awaitStep(0, 4000)
 	s.awaitCanary(10)
+	var training started
+	s.refit(&training, "train", s.service, "--stage", "base")
+	await(t, "a trainer", func() (bool, any) { return len(s.trainers()) == 1, nil })
 	own.kill()
 	killed := time.Now()
 
@@ -44,6 +48,9 @@ func TestStableIsServedWhileEverythingElseIsAway(t *testing.T) {
 	result, err := ended[steps.PromotionResult](s.world, run)
 	require.NoError(t, err)
 	require.Equal(t, lifecycle.RolloutPromoted, result.Phase, result.Reason)
+	trained, err := ended[steps.PretrainingResult](s.world, training)
+	require.NoError(t, err)
+	require.True(t, trained.Release.Valid())
 	exchanges := traffic.stop()
 	require.Empty(t, failed(exchanges), "users noticed")
 	require.Len(t, entriesOf(s.ledger(), lifecycle.ShareChanged), 2, "a step began twice")
