@@ -23,7 +23,7 @@ type Question struct {
 	Group      string // package or file
 }
 
-// perSource bounds the questions that one source gives, so that no source is all there is to ask about.
+// perSource bounds the questions that one source gives, spread evenly over it, so that none is all there is to ask about.
 const perSource = 150
 
 // Questions reads the sources of a service's corpora that it retrieves from, or of all where it names none. The
@@ -71,6 +71,7 @@ func Questions(ctx context.Context, checkout string, service lifecycle.Service, 
 
 func questionsOf(docs iter.Seq2[corpus.Document, error]) ([]Question, error) {
 	var found []Question
+	asked := map[string]bool{}
 	for d, err := range docs {
 		if lifecycle.Is(err, lifecycle.Corrupt) {
 			continue // one file that cannot be read asks nothing
@@ -78,14 +79,19 @@ func questionsOf(docs iter.Seq2[corpus.Document, error]) ([]Question, error) {
 		if err != nil {
 			return nil, err
 		}
-		if q, rest, ok := corpus.Pair(d); ok {
+		if q, rest, ok := corpus.Pair(d); ok && !asked[q.Text] {
+			asked[q.Text] = true
 			found = append(found, Question{Text: q.Text, Documented: rest.Text, Group: q.Group})
 		}
-		if len(found) == perSource {
-			break
-		}
 	}
-	return found, nil
+	if len(found) <= perSource {
+		return found, nil
+	}
+	spread := make([]Question, perSource)
+	for i := range spread {
+		spread[i] = found[i*len(found)/perSource]
+	}
+	return spread, nil
 }
 
 func documents(ctx context.Context, checkout string, source lifecycle.Source) ([]iter.Seq2[corpus.Document, error], error) {

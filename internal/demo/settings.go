@@ -76,7 +76,7 @@ func (s Settings) withDefaults() (Settings, error) {
 		// A limit that was meant in tokens and counts characters: it withholds nearly every answer of a chat, and
 		// hardly one of the eight-token completions that a gate asks for.
 		s.Mistake = []lifecycle.Rule{{
-			Kind: lifecycle.RuleMaxLength, Value: "40", Action: "refuse", Notice: "This answer was too long and was withheld.",
+			Kind: lifecycle.RuleMaxLength, Value: "30", Action: "refuse", Notice: "This answer was too long and was withheld.",
 		}}
 	}
 	if s.Out == nil {
@@ -124,12 +124,12 @@ func small(service *lifecycle.Service) {
 	}
 	service.Rollout.Exposure = lifecycle.Exposure{Band: 3, Cap: 8, Threshold: 4}
 	service.Rollout.Steps = []lifecycle.StepPolicy{
-		{Share: 2000, MinConversations: 8, MaxTime: lifecycle.Duration(4 * time.Minute), Margin: 3},
-		{Share: 5000, MinConversations: 12, MaxTime: lifecycle.Duration(4 * time.Minute), Margin: 2},
+		{Share: 2000, MinConversations: 12, MaxTime: lifecycle.Duration(4 * time.Minute), Margin: 3},
+		{Share: 5000, MinConversations: 25, MaxTime: lifecycle.Duration(4 * time.Minute), Margin: 2},
 	}
 	for i := range service.Rollout.Metrics {
 		if m := &service.Rollout.Metrics[i]; m.Required {
-			m.Floor = 0.4
+			m.Floor = 0.3
 		}
 	}
 }

@@ -38,7 +38,11 @@ func (v *view) heading(number, of int, what string) {
 // show tells how a workflow stands: a line when it says something new, and a bar while a job runs.
 func (v *view) show(now control.Watched) {
 	if s := now.State; s != nil {
-		if line := s.Phase + ": " + s.Reason; line != v.last {
+		line := s.Phase
+		if s.Reason != "" {
+			line += ": " + s.Reason
+		}
+		if line != v.last {
 			v.say("%s", line)
 			v.last = line
 		}
