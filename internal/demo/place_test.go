@@ -38,8 +38,11 @@ func sleeper(t *testing.T) (up, *exec.Cmd) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(bin, "refit"), program, 0o755))
 	u := upOf(data, bin)
-	command := exec.Command(u.program, "600")
-	require.NoError(t, command.Start())
+	var command *exec.Cmd
+	require.Eventually(t, func() bool { // a child that was just forked elsewhere may still hold the file that was written
+		command = exec.Command(u.program, "600")
+		return command.Start() == nil
+	}, 30*time.Second, 10*time.Millisecond)
 	t.Cleanup(func() { _ = command.Process.Kill() })
 	go func() { _ = command.Wait() }()
 	require.NoError(t, os.WriteFile(u.file(), []byte(strconv.Itoa(command.Process.Pid)), 0o644))
