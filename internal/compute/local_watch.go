@@ -47,10 +47,14 @@ func (l *Local) Observe(ctx context.Context, h Handle) (lifecycle.JobStatus, err
 	if err != nil {
 		return lifecycle.JobStatus{}, lifecycle.Errorf(lifecycle.Unavailable, "read progress: %w", err)
 	}
-	return lifecycle.JobStatus{
+	status := lifecycle.JobStatus{
 		Phase: st.Phase, ExitCode: st.ExitCode, Reason: st.Reason, Started: st.Started, Ended: st.Ended,
 		Progress: lastProgress(tail, whole),
-	}, nil
+	}
+	if status.Progress != nil && status.Phase == lifecycle.JobQueued {
+		status.Phase = lifecycle.JobRunning // the job was quicker than the shim's word that it runs
+	}
+	return status, nil
 }
 
 // Cancel is Engine's. The wish is a file, so it outlives the one who asked.
