@@ -12,16 +12,16 @@ import (
 // and continuing where two are given. With a base model, the model's shape comes from the base and the fields for
 // it must be missing or equal to the base's.
 type Spec struct {
-	VocabSize    int `json:"vocab_size"`   // tokens, default 1024
+	VocabSize    int `json:"vocab_size"`   // tokens, default 2048
 	Layers       int `json:"layers"`       // default 3
 	Width        int `json:"width"`        // default 96
 	Heads        int `json:"heads"`        // default 4
 	KVHeads      int `json:"kv_heads"`     // default 2
 	Intermediate int `json:"intermediate"` // width of the gated MLP, default 8/3 of width rounded up to 32
-	Context      int `json:"context"`      // tokens, default 128
+	Context      int `json:"context"`      // tokens, default 192
 
-	Batch           int     `json:"batch"`            // sequences a step, default 16
-	Slices          int     `json:"slices"`           // parts of a batch that are computed side by side, default 4; divides batch
+	Batch           int     `json:"batch"`            // sequences a step, default 12
+	Slices          int     `json:"slices"`           // parts of a batch that are computed side by side; divides batch, default the largest up to 4 that does
 	Steps           int     `json:"steps"`            // default 300; continuing 180
 	LearningRate    float64 `json:"learning_rate"`    // peak, default 0.006; continuing 0.003
 	Warmup          int     `json:"warmup"`           // steps, default steps/20, at least 1; -1 is none
@@ -35,6 +35,15 @@ func orDefault[T int | float64](v *T, d T) {
 	if *v == 0 {
 		*v = d
 	}
+}
+
+func defaultSlices(batch int) int {
+	for n := 4; n > 1; n-- {
+		if batch%n == 0 {
+			return n
+		}
+	}
+	return 1
 }
 
 // resolve fills in defaults and checks; an error wraps job.ErrSpec. base is nil when pre-training.
@@ -57,15 +66,15 @@ func (s Spec) resolve(base *llama.Config, replay bool) (Spec, error) {
 		orDefault(&s.Steps, 180)
 		orDefault(&s.LearningRate, 0.003)
 	}
-	orDefault(&s.VocabSize, 1024)
+	orDefault(&s.VocabSize, 2048)
 	orDefault(&s.Layers, 3)
 	orDefault(&s.Width, 96)
 	orDefault(&s.Heads, 4)
 	orDefault(&s.KVHeads, min(2, s.Heads))
 	orDefault(&s.Intermediate, (s.Width*8/3+31)/32*32)
-	orDefault(&s.Context, 128)
-	orDefault(&s.Batch, 16)
-	orDefault(&s.Slices, min(4, s.Batch))
+	orDefault(&s.Context, 192)
+	orDefault(&s.Batch, 12)
+	orDefault(&s.Slices, defaultSlices(s.Batch))
 	orDefault(&s.Steps, 300)
 	orDefault(&s.LearningRate, 0.006)
 	orDefault(&s.Warmup, max(1, s.Steps/20))

@@ -15,7 +15,12 @@ func TestDefaultsMakeAModel(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.config().Check())
 	require.Zero(t, s.ReplayFraction)
-	require.Zero(t, s.Batch%s.Slices)
+	require.Equal(t, 4, s.Slices)
+	for batch, slices := range map[int]int{1: 1, 2: 2, 6: 3, 7: 1, 10: 2, 12: 4} {
+		s, err := Spec{Batch: batch}.resolve(nil, false)
+		require.NoError(t, err)
+		require.Equal(t, slices, s.Slices)
+	}
 	again, err := s.resolve(nil, false)
 	require.NoError(t, err)
 	require.Equal(t, s, again, "a resolved spec is stable")
