@@ -16,8 +16,8 @@ type Traffic struct {
 	Streamed float64       // share of questions whose answer is streamed; default 0.5
 	Canceled float64       // share of streamed answers that nobody waits for; default 0.1
 	Seed     uint64
-	Up       float64 // score from which a person is content; default 0.5
-	Down     float64 // score up to which one complains; default 0.15
+	Up       float64 // score from which a person is content; default 0.3
+	Down     float64 // score up to which one complains; default 0.1
 }
 
 func (t Traffic) withDefaults() Traffic {
@@ -28,8 +28,8 @@ func (t Traffic) withDefaults() Traffic {
 	setDefault(&t.Keyed, 0.8)
 	setDefault(&t.Streamed, 0.5)
 	setDefault(&t.Canceled, 0.1)
-	setDefault(&t.Up, 0.5)
-	setDefault(&t.Down, 0.15)
+	setDefault(&t.Up, 0.3)
+	setDefault(&t.Down, 0.1)
 	return t
 }
 

@@ -91,13 +91,14 @@ func TestThumbsFollowFromWhatStandsInTheDocumentation(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer, documented, want string
 	}{
-		"all of it":               {"The client closes idle connections", "A Client closes the idle connections of its transport", "thumbs-up"},
-		"none of it":              {"Some other words entirely", "A Client closes its connections", "thumbs-down"},
-		"some of it":              {"client words other than these", "A Client and other things", ""},
-		"too few words":           {"it is a", "it is a", ""},
-		"said again":              {"client client client client", "client", ""},
-		"nothing at all":          {"", "client", ""},
-		"short words say nothing": {"the of and or in to at by", "the of and or in to at by", ""},
+		"all of it":           {"The client closes idle connections", "A Client closes the idle connections of its transport", "thumbs-up"},
+		"none of it":          {"Some other words entirely", "A Client has pools", "thumbs-down"},
+		"a word of many":      {"client words which nobody knows about", "A Client has pools", ""},
+		"made up, but near":   {"clienting the connectives", "A Client closes its connections", "thumbs-up"},
+		"too little to judge": {"it is a client", "it is a client", ""},
+		"said again":          {"client client client client", "client", ""},
+		"nothing at all":      {"", "client", ""},
+		"no letters":          {"1234 5678 9012 3456 !!! ((()))", "1234", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
