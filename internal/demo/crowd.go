@@ -153,8 +153,10 @@ func (c *Crowd) note(turn Turn, turns int, reply Reply, err error) {
 	})
 }
 
-// react gives the thumb that follows from the answer's score. The first client knows the documentation and also says
-// what stands there.
+// knowing: every so manieth client knows the documentation and also says what stands there.
+const knowing = 4
+
+// react gives the thumb that follows from the answer's score.
 func (c *Crowd) react(ctx context.Context, client chatClient, turn Turn, reply Reply, number int) {
 	score, ok := Score(reply.Text, turn.Question.Documented)
 	if reply.Finish == "content_filter" {
@@ -169,7 +171,7 @@ func (c *Crowd) react(ctx context.Context, client chatClient, turn Turn, reply R
 		return
 	case "thumbs-down":
 		said[0].Reason = reasonOffTopic
-		if number == 0 {
+		if number%knowing == 0 {
 			said = append(said, lifecycle.Feedback{
 				Interaction: reply.Interaction, Kind: "correction", Reason: reasonOffTopic,
 				Correction: clip(turn.Question.Documented, maxCorrection),

@@ -38,7 +38,8 @@ func (r *run) refuseForgetful(ctx context.Context) error {
 		return lifecycle.Errorf(lifecycle.Conflict, "it was refused, but not for being better in one capability and worse in %d: better in %s, worse in %s",
 			r.settings.Worse, list(better), list(worse))
 	}
-	r.state.Summary.Refused = RefusedLine{Release: candidate, Verdict: verdict.Outcome, Reasons: verdict.Reasons}
+	reasons := append(slices.Clone(verdict.Reasons), "proven better in "+list(better)+", proven worse in "+list(worse))
+	r.state.Summary.Refused = RefusedLine{Release: candidate, Verdict: verdict.Outcome, Reasons: reasons}
 	r.addRelease("forgetful", candidate, "refused", strings.Join(verdict.Reasons, "; "))
 	return nil
 }
@@ -78,15 +79,11 @@ func (r *run) verdictOn(ctx context.Context, candidate lifecycle.Digest) (lifecy
 
 // evaluate asks the gate alone, before anybody wants to promote.
 func (r *run) evaluate(ctx context.Context) error {
-	err := r.loop(ctx, steps.EvaluateRelease, steps.EvaluationInput{
-		Service: r.service.Name, Release: string(r.state.Candidate.Release),
-	}, &r.state.Gate)
+	verdict, err := r.judge(ctx, r.state.Candidate.Release)
 	if err != nil {
 		return err
 	}
-	verdict := r.state.Gate
-	r.scores(verdict)
-	r.view.say("%s: %s", verdict.Outcome, strings.Join(verdict.Reasons, "; "))
+	r.state.Gate = verdict
 	r.state.Summary.Scores = r.state.Summary.Scores[:0]
 	for _, c := range verdict.Capabilities {
 		r.state.Summary.Scores = append(r.state.Summary.Scores, ScoreLine{
@@ -94,7 +91,19 @@ func (r *run) evaluate(ctx context.Context) error {
 			Low: c.Low, High: c.High, Verdict: c.Outcome,
 		})
 	}
-	return verdict.Outcome.Err(strings.Join(verdict.Reasons, "; "))
+	return nil
+}
+
+// judge evaluates a release against what serves. Everything but pass is an error.
+func (r *run) judge(ctx context.Context, release lifecycle.Digest) (lifecycle.Verdict, error) {
+	var verdict lifecycle.Verdict
+	err := r.loop(ctx, steps.EvaluateRelease, steps.EvaluationInput{Service: r.service.Name, Release: string(release)}, &verdict)
+	if err != nil {
+		return verdict, err
+	}
+	r.scores(verdict)
+	r.view.say("gate: %s", verdict.Outcome)
+	return verdict, verdict.Outcome.Err(strings.Join(verdict.Reasons, "; "))
 }
 
 // scores prints both sides.

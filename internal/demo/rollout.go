@@ -58,6 +58,9 @@ func (r *run) rollBackMistake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := r.judge(ctx, release); err != nil {
+		return lifecycle.Wrap(err, "the gate of a release that it cannot see through")
+	}
 	result, _, err := r.underTraffic(ctx, release, "answers should not be long")
 	if err != nil {
 		return err
@@ -71,7 +74,7 @@ func (r *run) rollBackMistake(ctx context.Context) error {
 	if result.Touched == nil || r.state.Summary.Busy.Holder == "" {
 		return lifecycle.Errorf(lifecycle.Unavailable, "whom it touched, or who held the claim, is not known")
 	}
-	r.view.say("gate: pass; rolled back: %s; touched %d conversations in %d requests", result.Reason, result.Touched.Conversations, result.Touched.Requests)
+	r.view.say("rolled back: %s; touched %d conversations in %d requests", result.Reason, result.Touched.Conversations, result.Touched.Requests)
 	r.state.Summary.RolledBack = RolledBackLine{Release: release, Conversations: result.Touched.Conversations, Reason: result.Reason}
 	r.addRelease("mistake", release, "rolled back", result.Reason)
 	return nil
@@ -130,6 +133,7 @@ func (r *run) underTraffic(ctx context.Context, release lifecycle.Digest, reason
 	beside.Go(func() { crowd.Run(live) })
 	beside.Go(func() { meter.Run(live) })
 	second := make(chan error, 1)
+	r.second = secondPromotion{}
 	beside.Go(func() { second <- r.startSecond(live) })
 
 	r.view.live = func() string { return liveLine(crowd.Tally(), release) }
