@@ -29,6 +29,7 @@ func TestAModelGoesOnceAroundItsLife(t *testing.T) {
 	watch := w.watchRoute()
 	summary, err := demo.Run(ctx, settings)
 	require.NoError(t, err)
+	t.Logf("seconds by stage: %v", summary.Timings)
 
 	fates := map[string]string{}
 	for _, r := range summary.Releases {
@@ -68,6 +69,7 @@ func (w *world) demoSettings() demo.Settings {
 	require.NoError(w.t, err)
 	out := &transcript{}
 	s := demo.Small(demo.Default(checkout, func(string) string { return "" }))
+	s.Edit = smaller(s.Edit)
 	s.Bin, s.Data, s.StackFile, s.Out = filepath.Dir(w.binary), w.path("data"), w.stackFile(), out
 	s.Gateway, s.Control = freeAddress(w.t), strings.TrimPrefix(w.controlURL, "http://")
 	s.SummaryFile = w.path("demo-summary.json")
@@ -80,6 +82,19 @@ func (w *world) demoSettings() demo.Settings {
 		}
 	})
 	return s
+}
+
+// smaller leaves less to learn and to answer, so that the loop fits beside other tests on two cores.
+func smaller(edit func(*lifecycle.Service)) func(*lifecycle.Service) {
+	return func(service *lifecycle.Service) {
+		edit(service)
+		service.Training.Base = json.RawMessage(`{"vocab_size": 1024, "layers": 2, "width": 64, "context": 128, "batch": 8, "steps": 200}`)
+		service.Training.Continued = json.RawMessage(`{"batch": 8, "steps": 100, "replay_fraction": 0.3}`)
+		for i := range service.Evaluation.Capabilities {
+			c := &service.Evaluation.Capabilities[i]
+			c.Items, c.Margin = 150, max(c.Margin, 0.15)
+		}
+	}
 }
 
 // stackFile writes the test's piece of the stack as if it were a whole one.
