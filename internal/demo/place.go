@@ -155,6 +155,7 @@ func (p *place) checkPorts() error {
 // up is the process of `refit up` that a run started.
 type up struct {
 	data, program string
+	told          string // what it was started with, beside the program
 }
 
 // upOf names the program as the kernel does: without links.
@@ -162,7 +163,7 @@ func upOf(data, bin string) up {
 	if real, err := filepath.EvalSymlinks(bin); err == nil {
 		bin = real
 	}
-	return up{data, filepath.Join(bin, "refit")}
+	return up{data: data, program: filepath.Join(bin, "refit")}
 }
 
 func (u up) file() string { return filepath.Join(u.data, "demo", "refit-up.pid") }
@@ -173,7 +174,8 @@ func (u up) pid() int {
 	if err != nil {
 		return 0
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	first, _, _ := strings.Cut(string(raw), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || pid <= 0 {
 		return 0
 	}
@@ -186,15 +188,22 @@ func (u up) pid() int {
 
 func (u up) alive() bool { return u.pid() != 0 }
 
-// stale says that the program was built anew since the process started.
+// stale says that the process was started with other settings, or that its program was built anew since.
 func (u up) stale() bool {
 	started, err := os.Stat(u.file())
 	if err != nil {
 		return false
 	}
+	raw, err := os.ReadFile(u.file())
+	if _, told, _ := strings.Cut(string(raw), "\n"); err == nil && told != u.told {
+		return true
+	}
 	built, err := os.Stat(u.program)
 	return err == nil && built.ModTime().After(started.ModTime())
 }
+
+// write remembers the process.
+func (u up) write(pid int) error { return replace(u.file(), []byte(strconv.Itoa(pid)+"\n"+u.told)) }
 
 // stop asks the process to end and waits until it has; it insists after the time that it may take to drain.
 func (u up) stop(ctx context.Context) error {
@@ -221,6 +230,7 @@ func (u up) stop(ctx context.Context) error {
 // refitUp sees to it that `refit up` runs with this run's stack and answers.
 func (p *place) refitUp(ctx context.Context) error {
 	u := upOf(p.data, p.settings.Bin)
+	u.told = strings.Join(p.environment(), "\n")
 	if u.alive() && u.stale() {
 		if err := u.stop(ctx); err != nil {
 			return err
@@ -259,19 +269,25 @@ func (p *place) startUp(u up) error {
 	defer log.Close()
 	command := exec.Command(u.program, "up")
 	command.Stdout, command.Stderr = log, log
-	command.Env = append(os.Environ(),
-		"REFIT_STACK="+p.stackFile, "REFIT_DATA="+p.data, GatewayVariable+"="+p.settings.Gateway, ControlVariable+"="+p.settings.Control,
-		"REFIT_WORKER_RUNTIME="+filepath.Join(p.settings.Bin, "refit-runtime"))
-	if p.settings.Text != "" {
-		command.Env = append(command.Env, "REFIT_WORKER_DATA_ROOTS="+p.settings.Text)
-	}
-	command.Env = append(command.Env, p.settings.Env...)
+	command.Env = append(os.Environ(), p.environment()...)
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "start `refit up`: %w", err)
 	}
 	go func() { _ = command.Wait() }() // reaps it if it ends before this process does
-	return replace(u.file(), []byte(strconv.Itoa(command.Process.Pid)+"\n"))
+	return u.write(command.Process.Pid)
+}
+
+// environment is what `refit up` is told beside what this process has.
+func (p *place) environment() []string {
+	told := []string{
+		"REFIT_STACK=" + p.stackFile, "REFIT_DATA=" + p.data, GatewayVariable + "=" + p.settings.Gateway,
+		ControlVariable + "=" + p.settings.Control, "REFIT_WORKER_RUNTIME=" + filepath.Join(p.settings.Bin, "refit-runtime"),
+	}
+	if p.settings.Text != "" {
+		told = append(told, "REFIT_WORKER_DATA_ROOTS="+p.settings.Text)
+	}
+	return append(told, p.settings.Env...)
 }
 
 // answers asks gateway, control API and registry.

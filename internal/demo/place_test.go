@@ -45,7 +45,8 @@ func sleeper(t *testing.T) (up, *exec.Cmd) {
 	}, 30*time.Second, 10*time.Millisecond)
 	t.Cleanup(func() { _ = command.Process.Kill() })
 	go func() { _ = command.Wait() }()
-	require.NoError(t, os.WriteFile(u.file(), []byte(strconv.Itoa(command.Process.Pid)), 0o644))
+	u.told = "REFIT_DATA=" + data
+	require.NoError(t, u.write(command.Process.Pid))
 	return u, command
 }
 
@@ -75,5 +76,15 @@ func TestAProgramThatWasBuiltAnewIsStale(t *testing.T) {
 	require.NoError(t, os.Chtimes(u.program, now, now.Add(-time.Hour)))
 	require.False(t, u.stale())
 	require.NoError(t, os.Chtimes(u.program, now, now.Add(time.Hour)))
+	require.True(t, u.stale())
+}
+
+func TestAProcessWithOtherSettingsIsStale(t *testing.T) {
+	t.Parallel()
+	u, _ := sleeper(t)
+	now := time.Now()
+	require.NoError(t, os.Chtimes(u.program, now, now.Add(-time.Hour)))
+	require.False(t, u.stale())
+	u.told += "\nREFIT_WORKER_DATA_ROOTS=/srv/notes"
 	require.True(t, u.stale())
 }
