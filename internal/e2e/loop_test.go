@@ -29,7 +29,7 @@ func TestAModelGoesOnceAroundItsLife(t *testing.T) {
 	watch := w.watchRoute()
 	summary, err := demo.Run(ctx, settings)
 	require.NoError(t, err)
-	t.Logf("seconds by stage: %v", summary.Timings)
+	t.Logf("seconds by stage: %v\nrefused: %v\nscores: %+v", summary.Timings, summary.Refused.Reasons, summary.Scores)
 
 	fates := map[string]string{}
 	for _, r := range summary.Releases {
@@ -70,6 +70,7 @@ func (w *world) demoSettings() demo.Settings {
 	out := &transcript{}
 	s := demo.Small(demo.Default(checkout, func(string) string { return "" }))
 	s.Edit = smaller(s.Edit)
+	s.Forget = json.RawMessage(`{"replay_fraction": -1, "batch": 8, "learning_rate": 0.03, "warmup": 4, "steps": 50}`)
 	s.Bin, s.Data, s.StackFile, s.Out = filepath.Dir(w.binary), w.path("data"), w.stackFile(), out
 	s.Gateway, s.Control = freeAddress(w.t), strings.TrimPrefix(w.controlURL, "http://")
 	s.SummaryFile = w.path("demo-summary.json")
@@ -88,8 +89,8 @@ func (w *world) demoSettings() demo.Settings {
 func smaller(edit func(*lifecycle.Service)) func(*lifecycle.Service) {
 	return func(service *lifecycle.Service) {
 		edit(service)
-		service.Training.Base = json.RawMessage(`{"vocab_size": 1024, "layers": 2, "width": 64, "context": 128, "batch": 8, "steps": 200}`)
-		service.Training.Continued = json.RawMessage(`{"batch": 8, "steps": 100, "replay_fraction": 0.3}`)
+		service.Training.Base = json.RawMessage(`{"vocab_size": 1024, "layers": 2, "width": 64, "context": 128, "batch": 8, "steps": 120}`)
+		service.Training.Continued = json.RawMessage(`{"batch": 8, "steps": 60, "replay_fraction": 0.3}`)
 		for i := range service.Evaluation.Capabilities {
 			c := &service.Evaluation.Capabilities[i]
 			c.Items, c.Margin = 150, max(c.Margin, 0.15)
