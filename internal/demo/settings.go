@@ -76,7 +76,7 @@ func (s Settings) withDefaults() (Settings, error) {
 		// A limit that was meant in tokens and counts characters: it withholds nearly every answer of a chat, and
 		// hardly one of the eight-token completions that a gate asks for.
 		s.Mistake = []lifecycle.Rule{{
-			Kind: lifecycle.RuleMaxLength, Value: "30", Action: "refuse", Notice: "This answer was too long and was withheld.",
+			Kind: lifecycle.RuleMaxLength, Value: "40", Action: "refuse", Notice: "This answer was too long and was withheld.",
 		}}
 	}
 	if s.Out == nil {
@@ -112,7 +112,7 @@ func Small(s Settings) Settings {
 
 func small(service *lifecycle.Service) {
 	service.Training.Base = json.RawMessage(`{"steps": 150}`)
-	service.Training.Continued = json.RawMessage(`{"steps": 80, "replay_fraction": 0.3}`)
+	service.Training.Continued = json.RawMessage(`{"steps": 80, "replay_fraction": 0.5}`)
 	for name, corpus := range service.Corpora {
 		corpus.MaxDocuments = 2000
 		service.Corpora[name] = corpus
