@@ -127,7 +127,7 @@ func scoreHeader() []string {
 func scoreRow(l ScoreLine) []string {
 	if l.Metric == bitsPerByte {
 		l.Metric += " (less is better)"
-		l.Baseline, l.Candidate, l.Low, l.High = -l.Baseline, -l.Candidate, -l.High, -l.Low
+		l.Baseline, l.Candidate, l.Low, l.High = 0-l.Baseline, 0-l.Candidate, 0-l.High, 0-l.Low // 0-0 is no -0
 	}
 	return []string{
 		l.Capability, l.Metric, fmt.Sprintf("%.4f", l.Baseline), fmt.Sprintf("%.4f", l.Candidate),
