@@ -96,6 +96,7 @@ func smaller(edit func(*lifecycle.Service)) func(*lifecycle.Service) {
 		}}} // not the largest: this process reads them, too, and slowly where it looks for races
 		fresh.HeldOut = 0.3 // a gate needs answers from 50 packages
 		service.Corpora["fresh"] = fresh
+		service.Retrieval.Corpora = []string{"fresh"}
 		service.Training.Base = json.RawMessage(`{"vocab_size": 1024, "layers": 2, "width": 64, "context": 128, "batch": 8, "steps": 120}`)
 		service.Training.Continued = json.RawMessage(`{"batch": 8, "steps": 60, "replay_fraction": 0.3}`)
 		for i := range service.Evaluation.Capabilities {
