@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/refitml/refit/internal/control"
@@ -47,7 +46,7 @@ func (v *view) show(now control.Watched) {
 	}
 	switch {
 	case now.Progress != nil:
-		v.bar(jobBar(*now.Progress))
+		v.bar(now.Progress.Line())
 	case now.State != nil && now.State.Rollout != nil:
 		v.bar(rolloutBar(*now.State.Rollout, now.Touched))
 	}
@@ -84,35 +83,9 @@ func (v *view) end() {
 	}
 }
 
-func drawn(done, total int64) string {
-	const width = 30
-	n := 0
-	if total > 0 {
-		n = int(max(0, min(done, total)) * width / total)
-	}
-	return "[" + strings.Repeat("=", n) + strings.Repeat(" ", width-n) + "]"
-}
-
-// jobBar: step, loss, tokens a second and the time left at the present pace.
-func jobBar(p lifecycle.Progress) string {
-	line := fmt.Sprintf("%s %d/%d", drawn(p.Step, p.Total), p.Step, p.Total)
-	if p.Loss > 0 {
-		line += fmt.Sprintf("  loss %.3f", p.Loss)
-	}
-	if p.TokensPerS > 0 {
-		line += fmt.Sprintf("  %.0f tokens/s", p.TokensPerS)
-		if p.Step > 0 && p.Tokens > 0 {
-			perStep := float64(p.Tokens) / float64(p.Step) / p.TokensPerS
-			left := time.Duration(perStep * float64(p.Total-p.Step) * float64(time.Second))
-			line += "  " + left.Round(time.Second).String() + " left"
-		}
-	}
-	return line
-}
-
 // rolloutBar: steps that are behind, the share, and what the canary answered in the whole rollout.
 func rolloutBar(r steps.PromotionState, touched *lifecycle.Touched) string {
-	line := fmt.Sprintf("%s step %d of %d at %s", drawn(int64(len(r.Done)), int64(r.StepsTotal)), r.Step+1, r.StepsTotal, r.Share)
+	line := fmt.Sprintf("%s step %d of %d at %s", lifecycle.Bar(int64(len(r.Done)), int64(r.StepsTotal)), r.Step+1, r.StepsTotal, r.Share)
 	if touched != nil {
 		line += fmt.Sprintf("  canary so far: %d conversations, %d requests", touched.Conversations, touched.Requests)
 	}

@@ -14,11 +14,11 @@ import (
 func TestBars(t *testing.T) {
 	t.Parallel()
 	for want, got := range map[string]string{
-		"[===============               ] 50/100  loss 2.500  1000 tokens/s  50s left": jobBar(lifecycle.Progress{
+		"[===============               ] 50/100  loss 2.500  1000 tokens/s  50s left": lifecycle.Progress{
 			Step: 50, Total: 100, Loss: 2.5, Tokens: 50_000, TokensPerS: 1000,
-		}),
-		"[                              ] 0/0":     jobBar(lifecycle.Progress{}),
-		"[==============================] 120/100": jobBar(lifecycle.Progress{Step: 120, Total: 100}),
+		}.Line(),
+		"[                              ] 0/0":     lifecycle.Progress{}.Line(),
+		"[==============================] 120/100": lifecycle.Progress{Step: 120, Total: 100}.Line(),
 		"[==========                    ] step 2 of 3 at 25%  canary so far: 17 conversations, 90 requests  paused": rolloutBar(
 			steps.PromotionState{Step: 1, StepsTotal: 3, Share: 2500, Paused: true, Done: make([]lifecycle.StepRecord, 1)},
 			&lifecycle.Touched{Conversations: 17, Requests: 90},

@@ -3,11 +3,9 @@ package demo
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/refitml/refit/internal/control"
-	"github.com/refitml/refit/internal/lifecycle"
 )
 
 // barEvery is how often progress gets a line of its own where no line can be written over.
@@ -49,7 +47,7 @@ func (v *view) show(now control.Watched) {
 	}
 	switch {
 	case now.Progress != nil:
-		v.bar(progressBar(*now.Progress))
+		v.bar(now.Progress.Line())
 	case v.live != nil:
 		v.bar(v.live())
 	}
@@ -72,26 +70,4 @@ func (v *view) end() {
 		fmt.Fprintln(v.out)
 		v.barred = false
 	}
-}
-
-// progressBar: step, loss, tokens a second and the time left at the present pace.
-func progressBar(p lifecycle.Progress) string {
-	const width = 30
-	done := 0
-	if p.Total > 0 {
-		done = int(min(p.Step, p.Total) * width / p.Total)
-	}
-	line := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("=", done), strings.Repeat(" ", width-done), p.Step, p.Total)
-	if p.Loss > 0 {
-		line += fmt.Sprintf("  loss %.3f", p.Loss)
-	}
-	if p.TokensPerS > 0 {
-		line += fmt.Sprintf("  %.0f tokens/s", p.TokensPerS)
-		if p.Step > 0 && p.Tokens > 0 {
-			perStep := float64(p.Tokens) / float64(p.Step) / p.TokensPerS
-			left := time.Duration(perStep * float64(p.Total-p.Step) * float64(time.Second))
-			line += "  " + left.Round(time.Second).String() + " left"
-		}
-	}
-	return line
 }
