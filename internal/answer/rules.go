@@ -35,8 +35,9 @@ type rule struct {
 	name    string // as Result.Guardrails spells it
 	limit   int    // of max-length, in characters
 	pattern *regexp.Regexp
-	longest int  // bytes of pattern's longest match; MaxHold where it has no bound under that
-	open    bool // the longest match has no bound under MaxHold
+	after   *regexp.Regexp // pattern, as group 1, anywhere but at the first character
+	longest int            // bytes of pattern's longest match; MaxHold where it has no bound under that
+	open    bool           // the longest match has no bound under MaxHold
 }
 
 func newChain(rules []lifecycle.Rule) (*chain, error) {
@@ -66,7 +67,11 @@ func newChain(rules []lifecycle.Rule) (*chain, error) {
 			if err != nil {
 				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: not an RE2 pattern", i)
 			}
-			r.pattern, r.longest = pattern, longestMatch(parsed)
+			after, err := regexp.Compile(`\A(?s:.)(?s:.*?)(` + parsed.String() + `)`)
+			if err != nil {
+				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: too large a pattern", i)
+			}
+			r.pattern, r.after, r.longest = pattern, after, longestMatch(parsed)
 			if r.longest > MaxHold {
 				r.longest, r.open = MaxHold, true
 			}
@@ -227,13 +232,9 @@ func (d *denyStage) feed(s string, last bool) (string, bool, bool) {
 	}
 	var out strings.Builder
 	hit, at := false, d.done
-	for _, m := range d.pattern.FindAllStringIndex(d.buf, -1) {
-		from := max(m[0], at)
-		if m[1] <= from {
-			continue
-		}
-		growing := !last && d.open && m[1] > len(d.buf)-utf8.UTFMax
-		tooLong := m[1]-from > 2*MaxHold
+	for from, to, ok := d.match(at); ok; from, to, ok = d.match(at) {
+		growing := !last && d.open && to > len(d.buf)-utf8.UTFMax
+		tooLong := to-from > 2*MaxHold
 		if !last && from >= limit || growing && !tooLong {
 			limit = min(limit, from)
 			break
@@ -242,7 +243,7 @@ func (d *denyStage) feed(s string, last bool) (string, bool, bool) {
 		if !d.forced || from > at {
 			out.WriteString(mask)
 		}
-		hit, at, d.forced = true, m[1], growing
+		hit, at, d.forced = true, to, growing
 	}
 	if limit > at {
 		out.WriteString(d.buf[at:limit])
@@ -251,4 +252,28 @@ func (d *denyStage) feed(s string, last bool) (string, bool, bool) {
 	_, context := utf8.DecodeLastRuneInString(d.buf[:at])
 	d.buf, d.done = d.buf[at-context:], context
 	return out.String(), hit, true
+}
+
+// match finds the first match in buf that takes some text and starts at a byte or after it. The character before
+// that byte is there for assertions only: a match that starts with it would take it for the start of the text.
+func (d *denyStage) match(at int) (from, to int, ok bool) {
+	for at < len(d.buf) {
+		_, context := utf8.DecodeLastRuneInString(d.buf[:at])
+		start := at - context
+		m := d.pattern.FindStringIndex(d.buf[start:])
+		if m != nil && context > 0 && m[0] == 0 {
+			if m = d.after.FindStringSubmatchIndex(d.buf[start:]); m != nil {
+				m = m[2:]
+			}
+		}
+		if m == nil {
+			return 0, 0, false
+		}
+		if m[0] < m[1] {
+			return start + m[0], start + m[1], true
+		}
+		_, next := utf8.DecodeRuneInString(d.buf[start+m[0]:])
+		at = start + m[0] + max(next, 1)
+	}
+	return 0, 0, false
 }

@@ -127,6 +127,7 @@ func TestRulesWorkInAStream(t *testing.T) {
 		"trimmed at both ends":      {[]lifecycle.Rule{{Kind: "trim"}}, []string{" ", "\n a", " b ", " "}, "a b", "stop", nil},
 		"cut":                       {[]lifecycle.Rule{{Kind: "max-length", Value: "4"}}, []string{"äb", "cdé", "fgh"}, "äbcd", "length", []string{"max-length[0]"}},
 		"refused in the middle":     {[]lifecycle.Rule{{Kind: "deny-pattern", Value: "bad", Action: "refuse", Notice: "No."}}, []string{"good good good", "bad", "more"}, "good go\nNo.", "content_filter", []string{"deny-pattern[0]"}},
+		"not the start of the text": {[]lifecycle.Rule{{Kind: "deny-pattern", Value: `\bab\b|^c`}}, []string{"aabéaaa", "bbbbbbb", "bbbbc", "ccccccccc"}, "aabéaaabbbbbbbbbbbcccccccccc", "stop", nil},
 		"no match":                  {[]lifecycle.Rule{{Kind: "deny-pattern", Value: "bad"}}, []string{"go", "od"}, "good", "stop", nil},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -158,7 +159,7 @@ func TestRulesWorkInAStream(t *testing.T) {
 // However a text is cut into pieces, a chain says the same as over the whole text.
 func TestRulesSayTheSameHoweverTheTextIsCut(t *testing.T) {
 	t.Parallel()
-	patterns := []string{"ab", `a{2,5}b?`, `\bab\b`, `(?i)ba[cd]`, `^a`, `(?m)^b`, `c$`, "é+a", "a|ab|abc"}
+	patterns := []string{"ab", `a{2,5}b?`, `\bab\b`, `(?i)ba[cd]`, `^a`, `(?m)^b`, `c$`, "é+a", "a|ab|abc", "|ab", `\Qab`, `\Ba`, `\Ab`}
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringOfN(rapid.RuneFrom([]rune("abcdé \nAB")), 0, 120, -1).Draw(t, "text")
 		var rules []lifecycle.Rule
