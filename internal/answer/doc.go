@@ -32,6 +32,7 @@
 //
 // # Not promised
 //
-// Rules see the text of choices only: tool calls pass unchanged. Log probabilities of an answer are
-// dropped where the release has a deny-pattern, because tokens would show what the rule hides.
+// Rules see the text of choices only: tool calls pass unchanged. Log probabilities and a reasoning model's
+// thoughts are dropped where the release has a rule that hides text, because they would show it; a text in a form
+// that rules cannot read is then an error.
 package answer

@@ -33,11 +33,8 @@ type object struct {
 // parseObject checks that doc is one JSON object in UTF-8 and finds its members. A key that stands twice
 // is refused: which of the two a server reads differs, and Refit must not own one and the server the other.
 func parseObject(doc []byte) (object, error) {
-	if !utf8.Valid(doc) {
-		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not UTF-8")
-	}
-	if !json.Valid(doc) {
-		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not JSON")
+	if !valid(doc) {
+		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not JSON in UTF-8, or nests more than %d deep", maxDepth)
 	}
 	from := skipSpace(doc, 0)
 	if doc[from] != '{' {
@@ -158,27 +155,36 @@ func (o object) set(key string, value []byte) edit {
 // drop gives the edit that removes members, with their commas, so that the rest stays JSON. Several
 // keys are dropped in one go because neighbours share commas.
 func (o object) drop(keys ...string) []edit {
-	var edits []edit
-	kept := 0 // members before this one that stay
+	parts := make([]span, len(o.members))
 	for i, m := range o.members {
-		if !slices.Contains(keys, m.key) {
+		parts[i] = m.whole
+	}
+	return without(parts, func(i int) bool { return slices.Contains(keys, o.members[i].key) })
+}
+
+// without gives the edits that remove parts of a list, with their commas.
+func without(parts []span, gone func(i int) bool) []edit {
+	var edits []edit
+	kept := 0 // parts before this one that stay
+	for i, part := range parts {
+		if !gone(i) {
 			kept++
 			continue
 		}
 		switch {
-		case i+1 < len(o.members):
-			edits = append(edits, edit{at: span{m.whole.from, o.members[i+1].whole.from}})
+		case i+1 < len(parts):
+			edits = append(edits, edit{at: span{part.from, parts[i+1].from}})
 		case kept > 0:
-			// The last one goes with the comma before it; members dropped just before it have taken theirs
+			// The last one goes with the comma before it; parts dropped just before it have taken theirs
 			// along, so the comma left over stands after the last that stays.
 			last := i - 1
-			for slices.Contains(keys, o.members[last].key) {
+			for gone(last) {
 				edits = edits[:len(edits)-1]
 				last--
 			}
-			edits = append(edits, edit{at: span{o.members[last].whole.to, m.whole.to}})
+			edits = append(edits, edit{at: span{parts[last].to, part.to}})
 		default:
-			edits = append(edits, edit{at: m.whole})
+			edits = append(edits, edit{at: part})
 		}
 	}
 	return edits

@@ -27,7 +27,7 @@ const (
 // chain is a release's rules, compiled.
 type chain struct {
 	rules []rule
-	deny  bool // there is a deny-pattern
+	hides bool // some rule hides part of a text
 }
 
 type rule struct {
@@ -75,7 +75,7 @@ func newChain(rules []lifecycle.Rule) (*chain, error) {
 			if r.longest > MaxHold {
 				r.longest, r.open = MaxHold, true
 			}
-			c.deny = true
+			c.hides = true
 		default:
 			return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: unknown kind %q", i, declared.Kind)
 		}

@@ -191,27 +191,49 @@ func (r *run) cleanWhole(body object) ([]edit, error) {
 			r.result.Finish = finish
 			r.keep(cleaned)
 		}
-		edits = append(edits, r.hideLogprobs(c)...)
+		hidden, err := r.hide(c)
+		if err != nil {
+			return nil, err
+		}
+		edits = append(edits, hidden...)
 	}
 	return edits, nil
 }
 
-// hideLogprobs drops the tokens' own texts where a rule may hide some of them.
-func (r *run) hideLogprobs(c choice) []edit {
-	if !r.bundle.chain.deny || r.asked.score || c.logprobs.to == 0 {
-		return nil
+// hide drops what would show what a rule hides: the tokens' own texts and a reasoning model's thoughts. An answer
+// whose text the rules cannot read is none.
+func (r *run) hide(c choice) ([]edit, error) {
+	if !r.bundle.chain.hides || r.asked.score {
+		return nil, nil
 	}
-	return []edit{{c.logprobs, []byte("null")}}
+	if c.parts {
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer has a text that the release's rules cannot read")
+	}
+	var edits []edit
+	if c.logprobs.to > 0 {
+		edits = append(edits, edit{c.logprobs, []byte("null")})
+	}
+	for _, at := range c.thoughts {
+		edits = append(edits, edit{at, []byte("null")})
+	}
+	return edits, nil
 }
 
 // choice is what Refit reads and changes of one choice. A span that ends at 0 is missing.
 type choice struct {
+	at       span // of the whole choice
 	index    int
 	content  span // of message.content, delta.content or text, where it is a string
 	finishAt span
 	finish   string // "" while null or missing
 	logprobs span   // where not null
+	thoughts []span // a reasoning model's other texts, where not null
+	parts    bool   // the content is neither a string nor null
+	says     bool   // there is more in it than a role
 }
+
+// thoughtKeys are what servers call the text that a reasoning model writes before its answer.
+var thoughtKeys = []string{"reasoning_content", "reasoning"}
 
 // choicesOf reads the choices of an answer or of a stream's chunk.
 func choicesOf(body object) ([]choice, error) {
@@ -228,7 +250,7 @@ func choicesOf(body object) ([]choice, error) {
 		if err != nil {
 			return nil, lifecycle.Errorf(lifecycle.Unavailable, "a choice of the model server's answer: %s", err.Error())
 		}
-		var c choice
+		c := choice{at: each}
 		o.decode("index", &c.index)
 		o.decode("finish_reason", &c.finish)
 		c.finishAt, _ = o.find("finish_reason")
@@ -241,8 +263,21 @@ func choicesOf(body object) ([]choice, error) {
 				holder, key = inner, "content"
 			}
 		}
-		if at, ok := holder.find(key); ok && body.doc[at.from] == '"' {
-			c.content = at
+		if at, ok := holder.find(key); ok {
+			switch value := at.of(body.doc); {
+			case value[0] == '"':
+				c.content, c.says = at, len(value) > len(`""`)
+			default:
+				c.parts = !isNull(value)
+			}
+		}
+		for _, m := range holder.members {
+			value := string(m.value.of(body.doc))
+			empty := value == "null" || value == `""` || value == "[]"
+			if slices.Contains(thoughtKeys, m.key) && !empty {
+				c.thoughts = append(c.thoughts, m.value)
+			}
+			c.says = c.says || key == "content" && !empty && m.key != "role" && m.key != key
 		}
 		choices = append(choices, c)
 	}

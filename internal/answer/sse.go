@@ -8,10 +8,10 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// event is one block of a stream of server-sent events, up to and with its empty line.
+// event is one block of a stream of server-sent events, up to and with its empty line. Its bytes are the
+// reader's and hold until the next one is read.
 type event struct {
 	raw  []byte // as it came
-	name string // of the field event; mostly ""
 	data []byte // fields data joined by line feeds
 	any  bool   // there was a field data; without one the block is a comment or a setting
 }
@@ -23,6 +23,7 @@ type events struct {
 	max      int  // bytes of one event
 	afterCR  bool // a line feed that comes next belongs to the line before
 	begun    bool // the byte order mark that may stand first is behind
+	now      event
 	leftOver event
 }
 
@@ -33,85 +34,122 @@ func newEvents(r io.Reader, max int) *events {
 // next gives the next event. At the end it gives io.EOF, or io.ErrUnexpectedEOF where the stream ended
 // inside an event; leftOver then holds what was read of it.
 func (s *events) next() (event, error) {
-	var e event
+	s.now = event{raw: s.now.raw[:0], data: s.now.data[:0]}
 	for {
-		line, err := s.line(&e)
+		line, err := s.line()
 		if err != nil {
-			if err == io.EOF && len(e.raw) > 0 {
-				s.leftOver = e
-				if len(bytes.TrimLeft(e.raw, "\r\n")) > 0 {
+			if err == io.EOF && len(s.now.raw) > 0 {
+				if len(line) > 0 { // an unfinished last line still counts as read
+					s.now.field(line)
+				}
+				s.leftOver = s.now
+				if len(bytes.TrimLeft(s.now.raw, "\r\n")) > 0 {
 					return event{}, io.ErrUnexpectedEOF
 				}
 			}
 			return event{}, err
 		}
 		if len(line) == 0 {
-			return e, nil
+			return s.now, nil
 		}
-		e.field(line)
+		s.now.field(line)
 	}
 }
 
 // field takes one line of an event. Unknown fields and comments stand in raw only.
 func (e *event) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
-	value = bytes.TrimPrefix(value, []byte(" "))
-	switch string(name) {
-	case "data":
-		if e.any {
-			e.data = append(e.data, '\n')
-		}
-		e.data, e.any = append(e.data, value...), true
-	case "event":
-		e.name = string(value)
+	if string(name) != "data" {
+		return
 	}
+	if e.any {
+		e.data = append(e.data, '\n')
+	}
+	e.data, e.any = append(e.data, bytes.TrimPrefix(value, []byte(" "))...), true
 }
 
-// line reads one line without its end, and adds it with its end to e.raw.
-func (s *events) line(e *event) ([]byte, error) {
-	from := len(e.raw)
+// line reads one line and adds it to the event's bytes; what it gives is without its end. With an error it gives
+// what there was of a line.
+func (s *events) line() ([]byte, error) {
+	from := len(s.now.raw)
 	for {
-		c, err := s.r.ReadByte()
-		if err != nil {
-			if err == io.EOF && len(e.raw) > from { // an unfinished last line still counts as read
-				line := e.raw[from:]
-				if bytes.Equal(line, []byte("\n")) && s.afterCR {
-					return nil, io.EOF
+		if _, err := s.r.Peek(1); err != nil {
+			return s.now.raw[from:], err
+		}
+		ready, _ := s.r.Peek(s.r.Buffered()) // never fails: the bytes are there
+		if s.afterCR {
+			s.afterCR = false
+			if ready[0] == '\n' {
+				if err := s.take(ready[:1]); err != nil {
+					return nil, err
 				}
-				e.field(bytes.Clone(line))
+				from++
+				continue
 			}
+		}
+		end := lineEnd(ready)
+		if end < 0 {
+			if err := s.take(ready); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		s.afterCR = ready[end] == '\r'
+		if err := s.take(ready[:end+1]); err != nil {
 			return nil, err
 		}
-		if len(e.raw) >= s.max {
-			return nil, lifecycle.Errorf(lifecycle.Unavailable, "an event of the stream is larger than %d bytes", s.max)
+		line := s.now.raw[from : len(s.now.raw)-1]
+		if !s.begun {
+			s.begun = true
+			line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
 		}
-		e.raw = append(e.raw, c)
-		switch {
-		case c == '\n' && s.afterCR && len(e.raw) == from+1:
-			s.afterCR = false
-			from++
-		case c == '\n', c == '\r':
-			s.afterCR = c == '\r'
-			line := e.raw[from : len(e.raw)-1]
-			if !s.begun {
-				s.begun = true
-				line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
-			}
-			return line, nil
-		default:
-			s.afterCR = false
-		}
+		return line, nil
 	}
 }
 
-// with gives the event's bytes with other data.
+// take moves bytes from the reader to the event.
+func (s *events) take(b []byte) error {
+	if len(s.now.raw)+len(b) > s.max {
+		return lifecycle.Errorf(lifecycle.Unavailable, "an event of the stream is larger than %d bytes", s.max)
+	}
+	s.now.raw = append(s.now.raw, b...)
+	_, err := s.r.Discard(len(b))
+	return err
+}
+
+// lineEnd gives the place of the first CR or LF, or -1.
+func lineEnd(b []byte) int {
+	lf := bytes.IndexByte(b, '\n')
+	if lf >= 0 {
+		b = b[:lf]
+	}
+	if cr := bytes.IndexByte(b, '\r'); cr >= 0 {
+		return cr
+	}
+	return lf
+}
+
+// with gives the event's bytes with other data. Its other lines, comments too, stay where they are.
 func (e event) with(data []byte) []byte {
-	var out []byte
-	if e.name != "" {
-		out = append(append(append(out, "event: "...), e.name...), '\n')
+	out := make([]byte, 0, len(e.raw)+len(data)+16)
+	raw, put := bytes.TrimPrefix(e.raw, []byte("\xef\xbb\xbf")), false
+	for len(raw) > 0 {
+		end := lineEnd(raw) + 1
+		if raw[end-1] == '\r' && end < len(raw) && raw[end] == '\n' {
+			end++
+		}
+		line := raw[:end]
+		raw = raw[end:]
+		if name, _, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(":")); string(name) != "data" {
+			out = append(out, line...)
+			continue
+		}
+		if !put {
+			put = true
+			for each := range bytes.SplitSeq(data, []byte("\n")) {
+				out = append(append(append(out, "data: "...), each...), '\n')
+			}
+		}
 	}
-	for line := range bytes.SplitSeq(data, []byte("\n")) {
-		out = append(append(append(out, "data: "...), line...), '\n')
-	}
-	return append(out, '\n')
+	return out
 }

@@ -105,10 +105,14 @@ func (f *flow) pass(e event) error {
 		return err
 	}
 	f.seen = true
-	if len(choices) == 0 && metered && !f.asked.usage {
-		return nil // Refit asked for it, the client did not
+	var edits []edit
+	if metered && !f.asked.usage { // Refit asked for it, the client did not
+		if len(choices) == 0 {
+			return nil
+		}
+		edits = body.drop("usage")
 	}
-	out, err := f.clean(e, body, choices)
+	out, err := f.clean(e, body, choices, edits)
 	if err != nil || len(out) == 0 {
 		return err
 	}
@@ -132,33 +136,25 @@ func (f *flow) failed(e event) error {
 // clean runs the rules over one chunk and gives the events to send: none, the chunk itself byte by byte,
 // or the chunk with other text. A choice that a rule has stopped says so at once; what the model still
 // says in it is thrown away.
-func (f *flow) clean(e event, body object, choices []choice) ([]byte, error) {
-	var edits []edit
+func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]byte, error) {
 	var before, after []byte
-	live := len(choices) == 0
+	var gone, all []span
 	for _, c := range choices {
-		p, ok := f.choices[c.index]
-		if !ok {
-			if len(f.choices) >= maxChoices {
-				return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's stream has more than %d choices", maxChoices)
-			}
-			p = f.start()
-			f.choices[c.index] = p
+		all = append(all, c.at)
+		p, err := f.rules(c.index)
+		if err != nil {
+			return nil, err
 		}
 		if p.stopped != "" {
-			if c.content.to > 0 {
-				edits = append(edits, edit{c.content, []byte(`""`)})
-			}
-			edits = append(edits, f.hideLogprobs(c)...)
+			gone = append(gone, c.at)
 			continue
 		}
-		live = true
+		if c.says && f.result.Latency.FirstToken == 0 {
+			f.result.Latency.FirstToken = f.since(f.sent)
+		}
 		content := ""
 		if c.content.to > 0 {
 			content = text(c.content.of(body.doc))
-		}
-		if content != "" && f.result.Latency.FirstToken == 0 {
-			f.result.Latency.FirstToken = f.since(f.sent)
 		}
 		cleaned := f.process(p, content, c.finish != "")
 		f.keepChoice(c.index, cleaned)
@@ -175,25 +171,55 @@ func (f *flow) clean(e event, body object, choices []choice) ([]byte, error) {
 			if c.finishAt.to > 0 {
 				edits = append(edits, edit{c.finishAt, quoted(finish)})
 			} else {
-				after = f.chunk(body, c.index, "", finish)
+				after = append(after, f.chunk(body, c.index, "", finish)...)
 			}
 		}
-		edits = append(edits, f.hideLogprobs(c)...)
+		hidden, err := f.hide(c)
+		if err != nil {
+			return nil, err
+		}
+		edits = append(edits, hidden...)
 		if finish != "" {
-			f.ended[c.index] = true
-			f.note(p)
-			if c.index == 0 {
-				f.result.Finish = finish
-			}
+			f.endChoice(c.index, finish, p)
 		}
 	}
-	if !live {
+	switch {
+	case len(gone) > 0 && len(gone) == len(choices) && !f.shows(body):
 		return nil, nil
-	}
-	if len(edits) == 0 {
+	case len(gone) > 0:
+		edits = append(edits, without(all, func(i int) bool { return slices.Contains(gone, all[i]) })...)
+	case len(edits) == 0:
 		return slices.Concat(before, e.raw, after), nil
 	}
 	return slices.Concat(before, e.with(apply(e.data, edits)), after), nil
+}
+
+// shows says whether a chunk has a usage that the client asked for.
+func (f *flow) shows(body object) bool {
+	at, ok := body.find("usage")
+	return ok && f.asked.usage && !isNull(at.of(body.doc))
+}
+
+// rules gives the rules at work on one choice.
+func (f *flow) rules(index int) (*processor, error) {
+	p, ok := f.choices[index]
+	if !ok {
+		if len(f.choices) >= maxChoices {
+			return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's stream has more than %d choices", maxChoices)
+		}
+		p = f.start()
+		f.choices[index] = p
+	}
+	return p, nil
+}
+
+// endChoice keeps how a choice ended.
+func (f *flow) endChoice(index int, finish string, p *processor) {
+	f.ended[index] = true
+	f.note(p)
+	if index == 0 {
+		f.result.Finish = finish
+	}
 }
 
 // maxChoices bounds what is kept of a stream; servers stop far below.

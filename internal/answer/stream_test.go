@@ -222,11 +222,11 @@ func TestEventsAreReadHoweverTheStreamIsCut(t *testing.T) {
 				require.NoError(t, err)
 				raw = append(raw, e.raw...)
 				if e.any {
-					data = append(data, e.name+"|"+string(e.data))
+					data = append(data, string(e.data))
 				}
 			}
 			require.Equal(t, stream, string(raw))
-			require.Equal(t, []string{"|one", "|two\n more", "e|", "|last"}, data)
+			require.Equal(t, []string{"one", "two\n more", "", "last"}, data)
 		})
 	}
 	_, err := newEvents(strings.NewReader("data: "+strings.Repeat("x", 100)), 50).next()

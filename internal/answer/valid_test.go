@@ -1,0 +1,49 @@
+package answer
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+func TestDepthIsBounded(t *testing.T) {
+	t.Parallel()
+	nested := func(n int) []byte { return []byte(strings.Repeat(`{"a":[`, n/2) + strings.Repeat(`]}`, n/2)) }
+	require.True(t, valid(nested(maxDepth)))
+	require.False(t, valid(nested(maxDepth+2)))
+	_, err := parseObject(nested(100_000))
+	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
+}
+
+func FuzzValid(f *testing.F) {
+	for _, doc := range []string{
+		``, ` `, `{}`, `[]`, `{"a":1,"b":[true,false,null]}`, `{"a":1,}`, `[1,]`, `{,}`, `{"a"}`, `{a:1}`, `"\ud800"`, `"\u12g4"`,
+		`-`, `-0`, `01`, `1.`, `.5`, `1e`, `1e+`, `1E-05`, `0x1`, `nul`, `nulll`, `true false`, "\"\x01\"", "\"\xff\"", `"\x"`, `"`,
+		"\ufeff{}", `[[[[]]]]`, `{"a":{"b":[{}]}} `, `1 2`, `NaN`, `"\`, `"\u00`,
+	} {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		if strings.Count(string(doc), "{")+strings.Count(string(doc), "[") > maxDepth {
+			return
+		}
+		if want := json.Valid(doc) && utf8.Valid(doc); valid(doc) != want {
+			t.Fatalf("%q: got %v, encoding/json says %v", doc, !want, want)
+		}
+	})
+}
+
+func BenchmarkValid(b *testing.B) {
+	doc := []byte(`{"model":"docs","temperature":0.5,"messages":[{"role":"user","content":"` + strings.Repeat("How does it work? ", 56) + `"}]}`)
+	b.SetBytes(int64(len(doc)))
+	for b.Loop() {
+		if !valid(doc) {
+			b.Fatal("not valid")
+		}
+	}
+}
