@@ -63,6 +63,7 @@ type Request struct {
 	Endpoint string      // Chat, Completions or Embeddings
 	Body     []byte      // the client's JSON, bounded by the caller; never changed
 	Header   http.Header // only trace context, x-request-id and x-refit-conversation-hash cross
+	Asked    *Asked      // what Read gave, in place of Endpoint and Body; default: Do reads them
 }
 
 // Sink takes the answer. Start comes at most once and before the first Write; Flush follows each

@@ -13,13 +13,39 @@ import (
 type asked struct {
 	body     object
 	endpoint string
+	model    string // that the client named; "" where it named none
 	stream   bool
 	usage    bool   // the client itself asked a stream for its usage
 	score    bool   // echo with max_tokens 0: nothing is generated
 	query    string // last user text of a chat, prompt of a completion; "" for embeddings
+	first    string // what begins the conversation: see Asked.First
+	turns    int    // of the assistant so far
 	messages []span // of a chat
 	lastUser int    // place in messages of the last user message; -1 for none
 }
+
+// Asked is a request that was read. It is read once: whoever decides by it and the path itself see the same, so
+// that no spelling of a body can mean one thing here and another there.
+type Asked struct{ asked }
+
+// Read reads a request's body. What Refit would have to guess about is Invalid.
+func Read(endpoint string, body []byte) (*Asked, error) {
+	a, err := understand(endpoint, body)
+	if err != nil {
+		return nil, lifecycle.Wrap(err, "read the request")
+	}
+	return &Asked{a}, nil
+}
+
+// Model is the name that the client gave as model; "" where it gave none.
+func (a *Asked) Model() string { return a.model }
+
+// Turns counts the assistant's messages so far.
+func (a *Asked) Turns() int { return a.turns }
+
+// First is the text that begins the conversation: of the first user message, of the first message where there is
+// none, or the prompt. It serves to tell conversations apart, not to be shown.
+func (a *Asked) First() string { return a.first }
 
 // samplingKeys are what a client may set only where the release says so. The seed is not among them: it
 // chooses among answers of one distribution.
@@ -39,6 +65,11 @@ func understand(endpoint string, body []byte) (asked, error) {
 		"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "echo",
 	}, samplingKeys...)...); err != nil {
 		return a, err
+	}
+	if at, ok := a.body.find("model"); ok {
+		if a.model = text(at.of(body)); a.model == "" && !isNull(at.of(body)) {
+			return a, lifecycle.Errorf(lifecycle.Invalid, "model: not a name")
+		}
 	}
 	if endpoint == Embeddings {
 		if _, ok := a.body.find("input"); !ok {
@@ -107,6 +138,7 @@ func (a *asked) readMessages() error {
 	if len(a.messages) == 0 {
 		return lifecycle.Errorf(lifecycle.Invalid, "messages: empty; give at least one message")
 	}
+	var first, firstUser, lastUser object
 	for i, m := range a.messages {
 		if a.body.doc[m.from] != '{' {
 			return lifecycle.Errorf(lifecycle.Invalid, "messages[%d]: not an object", i)
@@ -118,15 +150,45 @@ func (a *asked) readMessages() error {
 		if err := message.exact("role", "content"); err != nil {
 			return lifecycle.Wrap(err, "messages[%d]", i)
 		}
-		var role string
-		if !message.decode("role", &role) || role == "" {
+		at, _ := message.find("role")
+		role := text(at.of(message.doc))
+		switch role {
+		case "":
 			return lifecycle.Errorf(lifecycle.Invalid, "messages[%d].role: missing or not a text", i)
+		case "assistant":
+			a.turns++
+		case "user":
+			if a.lastUser, lastUser = i, message; firstUser.doc == nil {
+				firstUser = message
+			}
 		}
-		if role == "user" {
-			a.lastUser, a.query = i, contentText(message)
+		if i == 0 {
+			first = message
 		}
 	}
+	if firstUser.doc == nil {
+		a.first = identity(first, "content")
+		return nil
+	}
+	a.query, a.first = contentText(lastUser), identity(firstUser, "content")
 	return nil
+}
+
+// identity is a stable form of the text under key: a text itself, the texts of a list of parts, else the bytes.
+func identity(o object, key string) string {
+	at, ok := o.find(key)
+	if !ok {
+		return ""
+	}
+	switch o.doc[at.from] {
+	case '"':
+		return text(at.of(o.doc))
+	case '[':
+		if parts, ok := partTexts(o.doc, at.from); ok {
+			return strings.Join(append(parts, ""), "\n")
+		}
+	}
+	return string(at.of(o.doc))
 }
 
 // contentText joins the text of a message, which is a string or a list of parts.
@@ -138,19 +200,24 @@ func contentText(message object) string {
 	if message.doc[at.from] != '[' {
 		return text(at.of(message.doc))
 	}
-	var parts []string
-	for _, part := range elements(message.doc, at.from) {
-		if message.doc[part.from] != '{' {
+	parts, _ := partTexts(message.doc, at.from)
+	return strings.Join(parts, "\n")
+}
+
+// partTexts gives the texts of a list of parts; false where there is none with a text.
+func partTexts(doc []byte, from int) (parts []string, ok bool) {
+	for _, part := range elements(doc, from) {
+		if doc[part.from] != '{' {
 			continue
 		}
-		if o, err := objectAt(message.doc, part.from); err == nil {
+		if o, err := objectAt(doc, part.from); err == nil {
 			var s string
 			if o.decode("text", &s) {
 				parts = append(parts, s)
 			}
 		}
 	}
-	return strings.Join(parts, "\n")
+	return parts, len(parts) > 0
 }
 
 func (a *asked) readPrompt() error {
@@ -158,7 +225,7 @@ func (a *asked) readPrompt() error {
 	if !ok || isNull(at.of(a.body.doc)) {
 		return lifecycle.Errorf(lifecycle.Invalid, "prompt: missing; give the text to go on from")
 	}
-	a.query = text(at.of(a.body.doc))
+	a.query, a.first = text(at.of(a.body.doc)), identity(a.body, "prompt")
 	echo, err := a.flag("echo")
 	if err != nil {
 		return err
@@ -169,7 +236,7 @@ func (a *asked) readPrompt() error {
 }
 
 // assemble gives the body for the model server.
-func (b *Bundle) assemble(a asked, model string, passages []Passage) ([]byte, error) {
+func (b *Bundle) assemble(a *asked, model string, passages []Passage) ([]byte, error) {
 	edits := []edit{a.body.set("model", quoted(model))}
 	if a.endpoint == Embeddings {
 		return apply(a.body.doc, edits), nil
@@ -199,7 +266,7 @@ func (a *asked) meter() edit {
 // parameters puts the release's sampling parameters in place of the client's. Without Override the
 // smaller number of tokens holds, so a client may always ask for less; a parameter that the release does
 // not set is the server's default, so the client's is dropped. A score generates nothing and stays as it is.
-func (b *Bundle) parameters(a asked) []edit {
+func (b *Bundle) parameters(a *asked) []edit {
 	p := b.Release.Parameters
 	if a.score {
 		return nil
@@ -248,7 +315,7 @@ func (b *Bundle) parameters(a asked) []edit {
 func number(f float64) []byte { return strconv.AppendFloat(nil, f, 'g', -1, 64) }
 
 // messages inserts the system message first and the passages before the last user message.
-func (b *Bundle) messages(a asked, passages []Passage) ([]edit, error) {
+func (b *Bundle) messages(a *asked, passages []Passage) ([]edit, error) {
 	var edits []edit
 	insert := func(before int, content string) {
 		at := a.messages[before].from

@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -123,4 +124,39 @@ func TestWhatARuleHidesIsShownNowhereElse(t *testing.T) {
 	c, _, err = ask(t, ready(t, nil, nil), m, Chat, `{"messages":[{"role":"user","content":"x"}]}`)
 	require.NoError(t, err)
 	require.Contains(t, c.body.String(), "zzz", "without rules it passes")
+}
+
+// However a body spells what Refit owns, a server with another parser reads the same, or the body is refused.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(`{"model":"docs","stream":true,"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"}]}]}`))
+	f.Add([]byte(`{"model":"docs","prompt":[1,2,3],"MODEL":"x"}`))
+	f.Add([]byte(`{"model":"docs","mod\u0065l":"x","input":"a"}`))
+	f.Add([]byte("{\"model\":\"docs\",\"\u017ftream\":true,\"prompt\":\"a\"}"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, endpoint := range []string{Chat, Completions, Embeddings} {
+			a, err := Read(endpoint, body)
+			if err != nil {
+				require.True(t, lifecycle.Is(err, lifecycle.Invalid))
+				continue
+			}
+			// encoding/json takes the last of two keys, and keys in any case.
+			var said struct {
+				Model    string `json:"model"`
+				Stream   bool   `json:"stream"`
+				Messages []struct {
+					Role string `json:"role"`
+				} `json:"messages"`
+			}
+			if json.Unmarshal(body, &said) != nil {
+				continue // it minds types that are the model server's to mind
+			}
+			require.Equal(t, said.Model, a.Model())
+			if endpoint != Embeddings {
+				require.Equal(t, said.Stream, a.stream)
+			}
+			if endpoint == Chat {
+				require.Len(t, a.messages, len(said.Messages))
+			}
+		}
+	})
 }

@@ -17,34 +17,37 @@ type run struct {
 	path   *Path
 	bundle *Bundle
 	sink   Sink
-	asked  asked
+	asked  *asked
 	result Result
 	sent   time.Time // when the request went to the model server
 }
 
 func (r *run) do(ctx context.Context, up Upstream, request Request) error {
-	asked, err := understand(request.Endpoint, request.Body)
-	if err != nil {
-		return lifecycle.Wrap(err, "read the request")
+	if request.Asked == nil {
+		asked, err := Read(request.Endpoint, request.Body)
+		if err != nil {
+			return err
+		}
+		request.Asked = asked
 	}
-	r.asked, r.result.Stream = asked, asked.stream
-	r.result.Input = bounded(asked.query, r.path.settings.MaxText)
+	r.asked = &request.Asked.asked
+	r.result.Stream, r.result.Input = r.asked.stream, bounded(r.asked.query, r.path.settings.MaxText)
 	if up.Model == "" {
 		up.Model = r.bundle.Release.ServedName()
 	}
-	if request.Endpoint == Embeddings {
+	if r.asked.endpoint == Embeddings {
 		return r.embed(ctx, up, request)
 	}
 	passages, err := r.retrieve(ctx)
 	if err != nil {
 		return err
 	}
-	body, err := r.bundle.assemble(asked, up.Model, passages)
+	body, err := r.bundle.assemble(r.asked, up.Model, passages)
 	if err != nil {
 		return err
 	}
 	path := "/v1/completions"
-	if request.Endpoint == Chat {
+	if r.asked.endpoint == Chat {
 		path = "/v1/chat/completions"
 	}
 	return r.call(ctx, up, path, body, request.Header)

@@ -277,7 +277,7 @@ func FuzzSplice(f *testing.F) {
 			require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 			return
 		}
-		out, err := b.assemble(a, "m", nil)
+		out, err := b.assemble(&a, "m", nil)
 		require.NoError(t, err)
 		var before, after map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(body, &before))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -117,21 +116,6 @@ func FuzzOpenToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if got, ok := s.open("docs", text); ok {
 			require.True(t, strings.HasPrefix(text, s.seal("docs", got)[:50]), "only what was sealed opens")
-		}
-	})
-}
-
-func FuzzUnderstand(f *testing.F) {
-	f.Add([]byte(chat("hello", 2)))
-	f.Add([]byte(`{"model":"docs","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"}]}]}`))
-	f.Add([]byte(`{"model":"docs","prompt":[1,2,3]}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, endpoint := range []string{answer.Chat, answer.Completions, answer.Embeddings} {
-			a, p := understand(endpoint, body)
-			if p == nil {
-				require.NotEmpty(t, a.service)
-				require.GreaterOrEqual(t, a.turns, 0)
-			}
 		}
 	})
 }

@@ -1,28 +1,25 @@
 package gateway
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/refitml/refit/internal/answer"
 )
-
-// ask is what the gateway itself reads of a request's body; answer reads the rest.
-type ask struct {
-	service   string // the request's model
-	stream    bool
-	turns     int    // of the assistant so far
-	firstUser string // text that begins the conversation
-}
 
 // bodyTime is how long a client may take to send its body.
 const bodyTime = 30 * time.Second
 
 // readBody reads a request's body within the limits of size and time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
+	if p := acceptable(r, limit); p != nil {
+		w.Header().Set("Connection", "close") // the body is not read
+		return nil, p
+	}
 	control := http.NewResponseController(w)
 	if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil { // some writers have none
 		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // an answer may take as long as it likes
@@ -40,61 +37,50 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pro
 	return body, nil
 }
 
-// understand reads who is asked and which conversation it is. Text of a message may be a string or a list of
-// parts; of parts the text ones count.
-func understand(endpoint string, body []byte) (ask, *problem) {
-	var said struct {
-		Model    *string `json:"model"`
-		Stream   bool    `json:"stream"`
-		Messages []struct {
-			Role    string          `json:"role"`
-			Content json.RawMessage `json:"content"`
-		} `json:"messages"`
-		Prompt json.RawMessage `json:"prompt"`
-	}
-	if err := json.Unmarshal(body, &said); err != nil {
-		p := badRequest("the request's body is not the JSON object that this endpoint takes")
-		return ask{}, &p
-	}
-	if said.Model == nil || *said.Model == "" {
-		p := badRequest("model is missing; give the service's name, see /v1/models")
-		return ask{}, &p
-	}
-	a := ask{service: *said.Model, stream: said.Stream}
-	switch endpoint {
-	case answer.Chat:
-		first := true
-		for _, m := range said.Messages {
-			switch {
-			case m.Role == "assistant":
-				a.turns++
-			case m.Role == "user" && first:
-				a.firstUser, first = textOf(m.Content), false
-			}
+// acceptable refuses by a request's head what could not be read as one JSON body anyway: other encodings and media
+// types, and what is too long. A body without a type is taken for JSON.
+func acceptable(r *http.Request, limit int64) *problem {
+	for _, encoding := range r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(encoding, "identity") {
+			p := unsupported("the body is compressed; send it as it is, without Content-Encoding")
+			return &p
 		}
-		if first {
-			p := badRequest("messages hold no message of the user")
-			return ask{}, &p
-		}
-	case answer.Completions:
-		a.firstUser = textOf(said.Prompt)
 	}
-	return a, nil
+	if types := r.Header.Values("Content-Type"); len(types) > 0 {
+		kind, parameters, err := mime.ParseMediaType(types[0])
+		charset, other := parameters["charset"]
+		if err != nil || len(types) > 1 || kind != "application/json" || other && !strings.EqualFold(charset, "utf-8") {
+			p := unsupported("the body is not said to be JSON in UTF-8; send Content-Type: application/json")
+			return &p
+		}
+	}
+	if r.ContentLength > limit {
+		p := tooLarge()
+		return &p
+	}
+	return nil
 }
 
-func textOf(content json.RawMessage) string {
-	var plain string
-	if json.Unmarshal(content, &plain) == nil {
-		return plain
+// read reads and understands a request's body, and finds the lane that it asks for. What is refused here was not
+// admitted: it earns the canary no credit and reaches no model server.
+func (g *Gateway) read(w http.ResponseWriter, r *http.Request, endpoint string) (*lane, *answer.Asked, *problem) {
+	body, p := readBody(w, r, g.config.MaxBody)
+	if p != nil {
+		return nil, nil, p
 	}
-	var parts []struct {
-		Text string `json:"text"`
+	asked, err := answer.Read(endpoint, body)
+	if err != nil {
+		p := failed(err)
+		return nil, nil, &p
 	}
-	if json.Unmarshal(content, &parts) == nil {
-		for _, part := range parts {
-			plain += part.Text + "\n"
-		}
-		return plain
+	if asked.Model() == "" {
+		p := badRequest("model: missing; give the service's name, see /v1/models")
+		return nil, nil, &p
 	}
-	return string(content) // a list of tokens, for example: any stable form of it will do
+	l := g.lane(asked.Model())
+	if l == nil {
+		p := noService(asked.Model())
+		return nil, nil, &p
+	}
+	return l, asked, nil
 }

@@ -40,6 +40,10 @@ func tooLarge() problem {
 	}
 }
 
+func unsupported(message string) problem {
+	return problem{status: http.StatusUnsupportedMediaType, kind: "invalid_request_error", code: "unsupported_media_type", message: message}
+}
+
 func noService(name string) problem {
 	if len(name) > 63 {
 		name = name[:63]

@@ -18,7 +18,7 @@ type request struct {
 	g        *Gateway
 	lane     *lane
 	endpoint string
-	body     []byte
+	asked    *answer.Asked
 	header   http.Header // that answer may pass on
 	token    token
 	decided  decision
@@ -32,19 +32,9 @@ type request struct {
 func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		started := g.config.Now()
-		body, p := readBody(w, r, g.config.MaxBody)
+		l, asked, p := g.read(w, r, endpoint)
 		if p != nil {
 			p.write(w)
-			return
-		}
-		asked, p := understand(endpoint, body)
-		if p != nil {
-			p.write(w)
-			return
-		}
-		l := g.lane(asked.service)
-		if l == nil {
-			noService(asked.service).write(w)
 			return
 		}
 		place, p := l.enter(r.Context())
@@ -54,16 +44,16 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		}
 		defer place.done(false)
 		client := g.signer.client(r, g.config.ClientHeader)
-		t, signed := g.signer.identify(l.name, client, asked.firstUser, r.Header)
-		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.turns, endpoint: endpoint})
+		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header)
+		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint})
 		g.metrics.inFlight.WithLabelValues(l.name).Inc()
 		defer g.metrics.inFlight.WithLabelValues(l.name).Dec()
 		interaction := "int-" + strings.ToLower(rand.Text())
 		q := &request{
-			g: g, lane: l, endpoint: endpoint, body: body, token: t, decided: decided,
+			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
 			sink: &sink{w: w}, place: place,
 			record: lifecycle.Interaction{
-				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.turns, Client: client,
+				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
 				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: started.UTC(),
 			},
@@ -133,9 +123,7 @@ func (q *request) try(ctx context.Context, b *bundle, not ...string) (answer.Res
 		headerInteraction:  {q.record.ID},
 		headerConversation: {q.g.signer.seal(q.lane.name, q.handOut())},
 	}
-	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
-		Endpoint: q.endpoint, Body: q.body, Header: q.header,
-	}, q.sink)
+	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{Asked: q.asked, Header: q.header}, q.sink)
 	var refused *answer.UpstreamError
 	unreachable = err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused)
 	if unreachable {
