@@ -62,6 +62,7 @@ type Gateway struct {
 	Listen       string        `mapstructure:"listen"`
 	ID           string        `mapstructure:"id"`            // name in reports; default: host name and port
 	Services     []string      `mapstructure:"services"`      // to serve; default: every applied one, as they come
+	Keys         string        `mapstructure:"keys"`          // API keys: required, or optional; default: optional where only this machine can reach it
 	KeyFile      string        `mapstructure:"key_file"`      // 32 bytes or more that sign conversations, the same at all gateways; default: one kept under data
 	ClientHeader string        `mapstructure:"client_header"` // header by which a proxy in front names the client; default: none is trusted
 	Drain        time.Duration `mapstructure:"drain"`         // how long a clean shutdown waits for requests
@@ -151,7 +152,7 @@ func setDefaults(v *viper.Viper) {
 		"temporal.address": "127.0.0.1:7233", "temporal.namespace": "refit", "temporal.ui": "",
 		"temporal.tls": false, "temporal.ca_file": "", "temporal.cert_file": "", "temporal.key_file": "", "temporal.api_key": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
-		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.key_file": "",
+		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.keys": "", "gateway.key_file": "",
 		"gateway.client_header": "", "gateway.drain": 20 * time.Second,
 		"control.listen": "127.0.0.1:8090", "control.url": "", "control.token_file": "", "control.tokens": []any{},
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",

@@ -43,6 +43,7 @@ func (p *process) runGateway(ctx context.Context, s *shared) (err error) {
 	listener := p.listeners[gatewayRole]
 	g, err := gateway.New(gateway.Config{
 		ID: p.gatewayID(listener), Services: p.settings.Gateway.Services, StateDir: p.path("gateway"),
+		Keys:  p.keyPolicy(listener),
 		Store: gateway.Record{Registry: record}, Indexes: gateway.CachedIndexes{Cache: cache}, Capture: spool,
 		Secret: configs.Secret, Key: key, ClientHeader: p.settings.Gateway.ClientHeader, Drain: p.settings.Gateway.Drain,
 		Metrics: p.metrics, MetricsHandler: telemetry.Handler(p.metrics), Log: p.log,
@@ -78,6 +79,18 @@ func (p *process) gatewayID(listener net.Listener) string {
 		return hostName()
 	}
 	return hostName() + ":" + port
+}
+
+// keyPolicy is what the settings say. Left out, everybody needs an API key where others than this machine can reach
+// the gateway.
+func (p *process) keyPolicy(listener net.Listener) string {
+	if policy := p.settings.Gateway.Keys; policy != "" {
+		return policy
+	}
+	if at, ok := listener.Addr().(*net.TCPAddr); ok && at.IP.IsLoopback() {
+		return gateway.KeysOptional
+	}
+	return gateway.KeysRequired
 }
 
 // gatewayKey is empty where the gateway works alone and keeps its own.

@@ -125,7 +125,7 @@ func TestTheCommandsThatPeopleKnow(t *testing.T) {
 	for _, path := range []string{
 		"up", "gateway", "worker", "console", "migrate", "apply", "schema", "status", "releases", "release", "diff", "train", "index",
 		"evaluate", "tune", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
-		"schedule resume", "schedule trigger", "feedback", "ledger",
+		"schedule resume", "schedule trigger", "feedback", "ledger", "keys create", "keys list", "keys revoke",
 	} {
 		found, rest, err := root.Find(strings.Fields(path))
 		require.NoError(t, err, path)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/refitml/refit/configs"
+	"github.com/refitml/refit/internal/gateway"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/telemetry"
 )
@@ -90,6 +91,9 @@ func (p *process) check() error {
 	}
 	if p.has(workerRole) && s.Worker.Slots < 1 {
 		faults.Add("worker.slots", fmt.Sprint(s.Worker.Slots), "give at least 1")
+	}
+	if k := s.Gateway.Keys; p.has(gatewayRole) && k != "" && k != gateway.KeysRequired && k != gateway.KeysOptional {
+		faults.Add("gateway.keys", fmt.Sprintf("%q", k), "give required or optional, or leave it out")
 	}
 	for _, root := range s.Worker.DataRoots {
 		if !filepath.IsAbs(root) {

@@ -40,6 +40,9 @@ func Read(endpoint string, body []byte) (*Asked, error) {
 // Model is the name that the client gave as model; "" where it gave none.
 func (a *Asked) Model() string { return a.model }
 
+// Size is the request's length in bytes.
+func (a *Asked) Size() int { return len(a.body.doc) }
+
 // Turns counts the assistant's messages so far.
 func (a *Asked) Turns() int { return a.turns }
 

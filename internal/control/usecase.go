@@ -95,5 +95,6 @@ func Handlers() []Handler {
 		Promote.handler(), Intervene.handler(), Approve.handler(), Rollback.handler(),
 		Start.handler(), Watch.handler(), Evaluations.handler(), Ledger.handler(), Feedback.handler(),
 		Schedules.handler(), ChangeSchedule.handler(),
+		Keys.handler(), CreateKey.handler(), RevokeKey.handler(),
 	}
 }

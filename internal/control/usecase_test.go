@@ -29,11 +29,12 @@ func TestEveryUseCaseAsksForItsRole(t *testing.T) {
 	want := map[string]control.Role{
 		"services": control.Viewer, "status": control.Viewer, "releases": control.Viewer, "diff": control.Viewer,
 		"watch": control.Viewer, "evaluations": control.Viewer, "ledger": control.Viewer, "feedback": control.Viewer,
-		"schedules": control.Viewer,
-		"promote":   control.Operator, "intervene": control.Operator, "rollback": control.Operator, "start": control.Operator,
+		"schedules": control.Viewer, "keys": control.Viewer,
+		"promote": control.Operator, "intervene": control.Operator, "rollback": control.Operator, "start": control.Operator,
 		"change-schedule": control.Operator, "make-release": control.Operator,
-		"approve": control.Approver,
-		"apply":   control.Admin,
+		"revoke-key": control.Operator,
+		"approve":    control.Approver,
+		"apply":      control.Admin, "create-key": control.Admin,
 	}
 	c := control.New(control.Config{}) // nothing behind it: a role is checked before anything is touched
 	lesser := map[control.Role]control.Role{control.Viewer: "", control.Operator: control.Viewer, control.Approver: control.Operator, control.Admin: control.Approver}

@@ -26,6 +26,8 @@ type Store interface {
 	// Follow calls apply with the service's route at once, whenever it changes and whenever its lease does,
 	// until ctx ends. It goes on through failures by itself. Calls come one after another.
 	Follow(ctx context.Context, service string, apply func(lifecycle.Route)) error
+	// FollowKeys calls apply with all API keys in force at once and whenever one was made or revoked, like Follow.
+	FollowKeys(ctx context.Context, apply func([]lifecycle.APIKey)) error
 	Report(ctx context.Context, report Report) error
 	AddCanaryConversation(ctx context.Context, service, rollout, conversation string) error
 	CanaryConversation(ctx context.Context, service, rollout, conversation string) (bool, error)
@@ -65,6 +67,7 @@ type Config struct {
 	Path    *answer.Path                           // default answer.New(answer.Settings{})
 	Secret  func(reference string) (string, error) // reads env:NAME or file:PATH; needed where a service names an api_key
 
+	Keys         string // KeysRequired (default), or KeysOptional: clients without an API key may ask, too
 	Key          []byte // signs tokens and hashes; the same at all gateways, at least 32 bytes; default: one kept in StateDir
 	ClientHeader string // header by which a proxy in front names the client; default: none is trusted
 
@@ -94,6 +97,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if len(c.Key) > 0 && len(c.Key) < minKey {
 		faults.Add("key", "too short", "give at least %d bytes", minKey)
+	}
+	setDefault(&c.Keys, KeysRequired)
+	if c.Keys != KeysRequired && c.Keys != KeysOptional {
+		faults.Add("keys", c.Keys, "give %s or %s", KeysRequired, KeysOptional)
 	}
 	if err := faults.Err("gateway"); err != nil {
 		return c, err

@@ -15,6 +15,10 @@
 // refers to) and x-refit-conversation. Handing the last one back keeps a conversation together, also over several
 // gateways; it is signed, so nobody can choose a side with it. Without it a conversation is client and first user
 // text. Of these headers only the signed token is believed from a client, and none from a model server.
+// Where Config.Keys asks for it, and it does unless it is told otherwise, every path below /v1 needs an API key in
+// force, as Authorization: Bearer; without one it answers 401 before a byte of the body is read. A key opens the
+// services that it names; the others are not there for it. Over a key's limits it is 429 with Retry-After and
+// x-ratelimit-* headers.
 // A body over the limit is 413; when every server is full and the queue too, 429 with Retry-After.
 //
 // # The route and its states
@@ -24,6 +28,16 @@
 // open, a server known that has its weights. Until a new stable is ready the old one serves on, and its
 // generation is not reported as applied; a canary that is not ready leaves all traffic with stable. Every change is
 // one step under the lane's lock: after a generation is reported, no request is admitted by an older one.
+//
+// # API keys
+//
+// Keys are followed like routes: a key that was made or revoked holds within a second of the registry answering.
+// They are kept on disk as hashes, so a gateway that starts without the registry lets in whom it let in before; what
+// was revoked since then it cannot know. A gateway that never knew the keys is not ready and answers 503. Limits
+// are this gateway's own: no minute sees more requests of a key than its limit; of tokens, what is under way when the
+// limit is reached comes on top.
+//
+// # Disk
 //
 // The last stable route, its release and its servers are kept on disk. So with PostgreSQL or Temporal away stable is
 // served without limit of time, also by a gateway that starts then. The canary is not: its share is a lease, and a

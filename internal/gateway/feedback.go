@@ -21,6 +21,11 @@ const (
 // the client's, or is made of interaction and kind. Fields that are not known are refused, because a misspelt
 // one would be lost in silence.
 func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
+	caller, p := g.keys.enter(w, r)
+	if p != nil {
+		g.refuseCaller(w, *p)
+		return
+	}
 	body, p := readBody(w, r, maxFeedback)
 	if p != nil {
 		p.write(w)
@@ -45,7 +50,7 @@ func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 			said.Service = lanes[0].name
 		}
 	}
-	if g.lane(said.Service) == nil {
+	if g.lane(said.Service) == nil || !caller.may(said.Service) {
 		noService(said.Service).write(w)
 		return
 	}

@@ -22,6 +22,7 @@ type Gateway struct {
 	shelf    shelf
 	balancer *balancer
 	metrics  *metrics
+	keys     *keyring
 	reports  chan *lane
 	behind   chan canaryConversation
 
@@ -39,9 +40,11 @@ func New(config Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	started := config.Now()
 	return &Gateway{
 		config:   config,
-		started:  config.Now(),
+		started:  started,
+		keys:     newKeyring(config, started),
 		signer:   signer{key: config.Key},
 		shelf:    shelf{dir: config.StateDir},
 		balancer: newBalancer(config.QueueTime, config.Queue, time.Second, config.Now),
@@ -93,6 +96,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { g.writeReports(ctx); return nil })
 	group.Go(func() error { g.writeBehind(ctx); return nil })
+	group.Go(func() error { g.keys.follow(ctx, g.config.Store); return nil })
 	for _, name := range g.config.Services {
 		g.addLane(ctx, group, name)
 	}

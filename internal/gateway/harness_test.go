@@ -28,6 +28,7 @@ type store struct {
 	route         lifecycle.Route
 	down          bool
 	conversations map[string]bool
+	keys          []lifecycle.APIKey
 	changed       chan struct{} // closed and replaced at each change
 	reports       chan Report
 	lookups       int
@@ -98,6 +99,22 @@ func (s *store) Follow(ctx context.Context, _ string, apply func(lifecycle.Route
 		s.mu.Unlock()
 		if !down && route.Generation > 0 {
 			apply(route)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+func (s *store) FollowKeys(ctx context.Context, apply func([]lifecycle.APIKey)) error {
+	for {
+		s.mu.Lock()
+		keys, down, changed := s.keys, s.down, s.changed
+		s.mu.Unlock()
+		if !down {
+			apply(keys)
 		}
 		select {
 		case <-ctx.Done():
@@ -266,7 +283,8 @@ func newWorld(t testing.TB, edit func(*Config)) *world {
 	w.store.route.Stable, w.store.route.Generation = w.stable.ID(), 1
 	w.config = Config{
 		ID: "gateway-1", Services: []string{"docs"}, StateDir: t.TempDir(), Store: w.store, Indexes: noIndexes{}, Capture: w.captured,
-		Key: bytes.Repeat([]byte("k"), 32), Refresh: 5 * time.Millisecond, ReportAll: 5 * time.Millisecond,
+		Keys: KeysOptional,
+		Key:  bytes.Repeat([]byte("k"), 32), Refresh: 5 * time.Millisecond, ReportAll: 5 * time.Millisecond,
 		Now: w.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	if edit != nil {

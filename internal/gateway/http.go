@@ -38,7 +38,12 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 }
 
 // models lists the services that can answer now: to clients, a service is a model.
-func (g *Gateway) models(w http.ResponseWriter, _ *http.Request) {
+func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
+	caller, p := g.keys.enter(w, r)
+	if p != nil {
+		g.refuseCaller(w, *p)
+		return
+	}
 	type model struct {
 		ID      string `json:"id"`
 		Object  string `json:"object"`
@@ -47,7 +52,7 @@ func (g *Gateway) models(w http.ResponseWriter, _ *http.Request) {
 	}
 	list := []model{}
 	for _, l := range g.allLanes() {
-		if _, ok := l.ready(); ok {
+		if _, ok := l.ready(); ok && caller.may(l.name) {
 			list = append(list, model{ID: l.name, Object: "model", Created: g.started.Unix(), OwnedBy: "refit"})
 		}
 	}
@@ -74,7 +79,7 @@ func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 	told := len(g.config.Services) > 0
 	status := http.StatusServiceUnavailable
-	if !draining && some && (all || !told) {
+	if !draining && some && (all || !told) && g.keys.ready() {
 		status = http.StatusOK
 	}
 	writeJSON(w, status, map[string]any{"services": states, "draining": draining})

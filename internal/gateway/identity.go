@@ -89,9 +89,10 @@ func (s signer) open(service, text string) (token, bool) {
 	return t, true
 }
 
-// client names who asks, as a keyed hash: the credential where there is one, else the address. trusted is a
-// header that a proxy in front of the gateway sets; empty trusts none.
-func (s signer) client(r *http.Request, trusted string) string {
+// client names who asks: the API key's ID where there is one and no proxy names the client behind it, else a
+// keyed hash of the credential, or of the address. trusted is a header that a proxy in front of the gateway
+// sets; empty trusts none.
+func (s signer) client(r *http.Request, trusted, key string) string {
 	name := r.RemoteAddr
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		name = host
@@ -99,7 +100,13 @@ func (s signer) client(r *http.Request, trusted string) string {
 	if trusted != "" {
 		if value := strings.TrimSpace(r.Header.Get(trusted)); value != "" {
 			name = value
+			if key != "" {
+				return hex.EncodeToString(s.mac("client", key, value)[:hashSize])
+			}
 		}
+	}
+	if key != "" {
+		return key
 	}
 	if credential := r.Header.Get("Authorization"); credential != "" {
 		name = "credential\x00" + credential

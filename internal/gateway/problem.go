@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/refitml/refit/internal/lifecycle"
 )
@@ -20,6 +21,9 @@ type problem struct {
 func (p problem) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	if p.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	if p.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.retry))
 	}
@@ -59,6 +63,34 @@ func notReady(service string) problem {
 		status: http.StatusServiceUnavailable, kind: "server_error", code: "not_ready", retry: 2,
 		message: "service " + strconv.Quote(service) + " has no stable release that is ready",
 	}
+}
+
+func unauthorized(given bool) problem {
+	message := "no API key was given; send one as Authorization: Bearer KEY"
+	if given {
+		message = "the API key is not known, expired or revoked"
+	}
+	return problem{status: http.StatusUnauthorized, kind: "invalid_request_error", code: "invalid_api_key", message: message}
+}
+
+func keysUnknown() problem {
+	return problem{
+		status: http.StatusServiceUnavailable, kind: "server_error", code: "not_ready", retry: 2,
+		message: "this gateway does not know the API keys yet",
+	}
+}
+
+// overLimit says that a key's limit of "requests" or "tokens" is used up. A request that alone is over the limit
+// is told so, and not to try again.
+func overLimit(what string, limit int64, q quota) problem {
+	p := problem{
+		status: http.StatusTooManyRequests, kind: what, code: "rate_limit_exceeded", retry: seconds(q.wait),
+		message: "the API key's limit of " + strconv.FormatInt(limit, 10) + " " + what + " a minute is reached; try again in " + q.wait.Round(time.Second).String(),
+	}
+	if q.wait == 0 {
+		p.message = "the request alone is over the API key's limit of " + strconv.FormatInt(limit, 10) + " " + what + " a minute"
+	}
+	return p
 }
 
 func busy() problem {

@@ -32,18 +32,34 @@ type request struct {
 func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		started := g.config.Now()
+		caller, p := g.keys.enter(w, r)
+		if p != nil {
+			g.refuseCaller(w, *p)
+			return
+		}
 		l, asked, p := g.read(w, r, endpoint)
 		if p != nil {
 			p.write(w)
 			return
 		}
+		if !caller.may(l.name) {
+			noService(l.name).write(w)
+			return
+		}
+		spent, p := g.keys.reserve(w, caller, asked.Size())
+		if p != nil {
+			g.refuseCaller(w, *p)
+			return
+		}
+		result := &answer.Result{}
+		defer func() { g.keys.settle(spent, result) }()
 		place, p := l.enter(r.Context())
 		if p != nil {
 			p.write(w)
 			return
 		}
 		defer place.done(false)
-		client := g.signer.client(r, g.config.ClientHeader)
+		client := g.signer.client(r, g.config.ClientHeader, caller.id())
 		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header)
 		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint})
 		g.metrics.inFlight.WithLabelValues(l.name).Inc()
@@ -67,13 +83,13 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 				q.header.Set(name, value)
 			}
 		}
-		q.run(r.Context(), w, started)
+		q.run(r.Context(), w, started, result)
 	}
 }
 
 // run answers: by the canary where that was decided, and by stable where it was not or where the canary failed
 // before the first byte. Never the other way round.
-func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.Time) {
+func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.Time, came *answer.Result) {
 	result, err := answer.Result{}, error(nil)
 	served, side := q.decided.stable, sideStable
 	if q.decided.canary != nil {
@@ -94,6 +110,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 		q.record.Release = served.id()
 		result, err = q.tryStable(ctx)
 	}
+	*came = result
 	result.Latency.Total = q.g.config.Now().Sub(started).Seconds() // with the time spent in the queue
 	if err != nil && !q.sink.started && result.Outcome != answer.OutcomeCanceled {
 		q.refuse(w, served, &result, err)

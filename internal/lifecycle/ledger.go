@@ -35,6 +35,8 @@ const (
 	LadderOpened       LedgerKind = "ladder-opened"
 	LadderRefused      LedgerKind = "ladder-refused"
 	ScheduleReconciled LedgerKind = "schedule-reconciled"
+	KeyCreated         LedgerKind = "key-created"
+	KeyRevoked         LedgerKind = "key-revoked"
 )
 
 // LedgerEntry is one line of a service's append-only history.

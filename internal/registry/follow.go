@@ -11,7 +11,7 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// FollowConfig says which route to follow. URL and Service are required.
+// FollowConfig says what to follow and how. URL is required, and Service where a route is followed.
 type FollowConfig struct {
 	URL       string // a direct connection: LISTEN does not survive a transaction pooler
 	Service   string
@@ -32,6 +32,15 @@ func (r *Registry) Follow(ctx context.Context, service string, apply func(lifecy
 // of the database and of the service not being declared yet, and returns only when ctx ends, with ctx's error;
 // a configuration that cannot work is Invalid.
 func Follow(ctx context.Context, config FollowConfig, apply func(lifecycle.Route)) error {
+	if config.Service == "" {
+		return lifecycle.Errorf(lifecycle.Invalid, "follow a route: give a service")
+	}
+	r := &routeLook{service: config.Service, apply: apply}
+	return follow(ctx, config, "refit_route", "the route of "+config.Service, r.look)
+}
+
+// follow looks at once, after every notification on a channel, and every config.Poll, until ctx ends.
+func follow(ctx context.Context, config FollowConfig, channel, what string, look func(context.Context, *pgx.Conn) error) error {
 	setDefault(&config.Poll, 500*time.Millisecond)
 	setDefault(&config.Answer, 2*time.Second)
 	setDefault(&config.Backoff, 2*time.Second)
@@ -39,11 +48,11 @@ func Follow(ctx context.Context, config FollowConfig, apply func(lifecycle.Route
 		config.Log = slog.Default()
 	}
 	parsed, err := pgx.ParseConfig(config.URL)
-	if err != nil || config.URL == "" || config.Service == "" {
-		return lifecycle.Errorf(lifecycle.Invalid, "follow a route: give an address of PostgreSQL and a service")
+	if err != nil || config.URL == "" {
+		return lifecycle.Errorf(lifecycle.Invalid, "follow %s: give an address of PostgreSQL", what)
 	}
 	parsed.RuntimeParams["application_name"] = "refit-follow"
-	f := &follower{config: config, apply: apply}
+	f := &follower{config: config, channel: channel, what: what, look: look}
 	pause := config.Backoff / 32
 	for {
 		looks := f.looks
@@ -75,10 +84,10 @@ func setDefault[T comparable](field *T, value T) {
 
 type follower struct {
 	config    FollowConfig
-	apply     func(lifecycle.Route)
-	applied   lifecycle.Route
-	any       bool // applied holds something
-	looks     int  // that the database answered
+	channel   string // that changes are told on
+	what      string // is followed, for people
+	look      func(context.Context, *pgx.Conn) error
+	looks     int // that the database answered
 	connected bool
 }
 
@@ -96,44 +105,52 @@ func (f *follower) session(ctx context.Context, parsed *pgx.ConnConfig) error {
 		_ = conn.Close(closing)
 	}()
 	// Listening begins before the first look, so nothing falls between the two.
-	if _, err := conn.Exec(limited, `LISTEN refit_route`); err != nil {
-		return wrap(err, "listen for routes")
+	if _, err := conn.Exec(limited, `LISTEN `+f.channel); err != nil {
+		return wrap(err, "listen for %s", f.what)
 	}
 	for {
-		if err := f.look(ctx, conn); err != nil {
+		limited, cancel := context.WithTimeout(ctx, f.config.Answer)
+		err := f.look(limited, conn)
+		cancel()
+		if err != nil {
 			return err
 		}
+		f.looks++
 		f.say(true, nil)
 		waiting, cancel := context.WithTimeout(ctx, f.config.Poll)
-		_, err := conn.WaitForNotification(waiting)
+		_, err = conn.WaitForNotification(waiting)
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return wrap(err, "listen for routes")
+			return wrap(err, "listen for %s", f.what)
 		}
 	}
 }
 
-func (f *follower) look(ctx context.Context, conn *pgx.Conn) error {
-	limited, cancel := context.WithTimeout(ctx, f.config.Answer)
-	defer cancel()
+// routeLook reads one service's route and hands on what is new.
+type routeLook struct {
+	service string
+	apply   func(lifecycle.Route)
+	applied lifecycle.Route
+	any     bool // applied holds something
+}
+
+func (r *routeLook) look(ctx context.Context, conn *pgx.Conn) error {
 	var route lifecycle.Route
-	err := conn.QueryRow(limited, `SELECT `+routeColumns+` FROM routes WHERE service = $1`, f.config.Service).Scan(routeFields(&route)...)
+	err := conn.QueryRow(ctx, `SELECT `+routeColumns+` FROM routes WHERE service = $1`, r.service).Scan(routeFields(&route)...)
 	if errors.Is(err, pgx.ErrNoRows) {
-		f.looks++
 		return nil // not declared yet
 	}
 	if err != nil {
-		return wrap(err, "read the route of %s", f.config.Service)
+		return wrap(err, "read the route of %s", r.service)
 	}
-	f.looks++
-	if f.any && !newer(f.applied, route) {
+	if r.any && !newer(r.applied, route) {
 		return nil
 	}
-	f.applied, f.any = route, true
-	f.apply(route)
+	r.applied, r.any = route, true
+	r.apply(route)
 	return nil
 }
 
@@ -155,9 +172,9 @@ func (f *follower) say(connected bool, because error) {
 	}
 	f.connected = connected
 	if connected {
-		f.config.Log.Info("follows the route", "service", f.config.Service)
+		f.config.Log.Info("follows " + f.what)
 	} else {
-		f.config.Log.Warn("lost the registry; goes on with the last route", "service", f.config.Service, "error", because)
+		f.config.Log.Warn("lost the registry; goes on as it was", "following", f.what, "error", because)
 	}
 	if f.config.Connected != nil {
 		f.config.Connected(connected, because)
