@@ -29,16 +29,6 @@
 // generation is not reported as applied; a canary that is not ready leaves all traffic with stable. Every change is
 // one step under the lane's lock: after a generation is reported, no request is admitted by an older one.
 //
-// # API keys
-//
-// Keys are followed like routes: a key that was made or revoked holds within a second of the registry answering.
-// They are kept on disk as hashes, so a gateway that starts without the registry lets in whom it let in before; what
-// was revoked since then it cannot know. A gateway that never knew the keys is not ready and answers 503. Limits
-// are this gateway's own: no minute sees more requests of a key than its limit; of tokens, what is under way when the
-// limit is reached comes on top.
-//
-// # Disk
-//
 // The last stable route, its release and its servers are kept on disk. So with PostgreSQL or Temporal away stable is
 // served without limit of time, also by a gateway that starts then. The canary is not: its share is a lease, and a
 // gateway that has not seen the lease's counter change for lifecycle.LeaseTime of its own monotonic clock
@@ -55,6 +45,14 @@
 // Stable answers for a canary that fails before its first byte; the interaction stays the canary's, as an error.
 // The canary never answers for stable, and no retry goes to it. A stable request whose server cannot be reached
 // is tried at one other server.
+//
+// # API keys
+//
+// Keys are followed like routes: a key that was made or revoked holds within a second of the registry answering.
+// They are kept on disk as hashes, so a gateway that starts without the registry lets in whom it let in before; what
+// was revoked since then it cannot know. A gateway that never knew the keys is not ready and answers 503. Limits
+// are this gateway's own: no minute sees more requests of a key than its limit; of tokens, what is under way when the
+// limit is reached comes on top.
 //
 // # Bounds
 //
