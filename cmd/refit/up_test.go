@@ -208,7 +208,7 @@ func TestUpRunsEverythingAndStopsCleanly(t *testing.T) {
 
 	code, metrics := get(t, up.addresses["gateway"]+"/metrics")
 	require.Equal(t, http.StatusOK, code)
-	require.Contains(t, metrics, "refit_capture_dropped_total 0")
+	require.Contains(t, metrics, "refit_capture_payloads_dropped_total 0")
 	require.Contains(t, metrics, `poller_type="workflow_task"`, "the Temporal SDK's numbers are there, too")
 	code, page := get(t, up.addresses["console"]+"/")
 	require.Equal(t, http.StatusOK, code)

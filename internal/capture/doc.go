@@ -1,19 +1,42 @@
-// Package capture keeps what was served and what users said of it. Gateways write through a Spool, which never
-// makes an answer wait; a Loader brings the spool's records into PostgreSQL; activities and control read from a
-// Store. The tables are made by the registry's migrations.
+// Package capture keeps what was served and what users said of it. Gateways write through a Spool; a Loader
+// brings the spool's records into PostgreSQL; activities and control read from a Store. The tables are made by
+// the registry's migrations.
 //
 // # The way of a record
 //
-// Queued in memory; written to a segment file with length and CRC-32C and synced, many at a time; loaded in
-// batches, each one transaction; its segment deleted once all of it is loaded. A record is stored once however
-// often it is loaded, because its ID is the key.
+// A gateway hands an interaction over before the end of its answer goes out, and goes on when the record is in a
+// segment file: written, not yet synced. Records that come together are written together, one write for a group
+// (and one before it for the group's texts); a sync covers them SpoolConfig.Flush later, beside the writer, so that
+// no answer waits for a sync. Segments are loaded in batches, each one transaction, and deleted once all of one is
+// loaded. A record is stored once however often it is loaded, because its ID is the key.
 //
-// # Bounds, and what is not promised
+// A segment is a pair of files of frames (magic, length, CRC-32C): NUMBER.spool with records, NUMBER.text with what
+// people wrote and read. A record names its text's place; the text names its record.
 //
-// An interaction that finds the queue or the disk bound full is dropped and counted. Interactions that were
-// queued and not yet synced when the process is killed are lost: at most those of the last SpoolConfig.Flush.
-// Feedback is acknowledged only after it is synced. A torn tail is cut off at the start; a damaged record in
-// the middle is skipped and counted, and what follows it is read. Feedback may be stored before its
-// interaction, and counts as evidence as soon as both are there. What is in the spool is not evidence yet, so
-// numbers lag by the loader's interval, and by the time that PostgreSQL is gone.
+// # When there is no room
+//
+// Texts are given up first, the oldest first: on disk beyond SpoolConfig.Disk or when the file system is full, in
+// memory beyond SpoolConfig.Memory. Records themselves are kept while anything can be given up for them. While the
+// disk takes nothing (full, read-only, broken) or takes longer than SpoolConfig.Wait, answers end without waiting and
+// are counted as late; their records wait in memory, from where they go to the disk when it works again, or past it
+// to the database. Only what finds no room there is dropped, and counted. Feedback is refused at such times, so
+// that it is sent again: it is acknowledged only after it is synced.
+//
+// At every moment, read under one lock (Accounts) and in every scrape: requests = in flight + shed + waiting +
+// captured + dropped.
+//
+// # Bounds
+//
+// A kill of the process loses nothing that a client saw complete, as long as the disk works. A power cut loses
+// what was written since the last sync: at most SpoolConfig.Flush (50 ms) and the time that a sync takes. A
+// volume that is lost costs what was not loaded. A torn tail is cut off at the start; a damaged record in the middle
+// is skipped and counted, and what follows it is read; a damaged text costs its record that text. While
+// PostgreSQL is gone records wait on disk.
+//
+// # Not promised
+//
+// Answers that end late (Losses.Late) may be lost to a kill. A record that the database refuses alone is counted
+// (Losses.Refused) and left out, because it would hold up all others for ever. Feedback may be stored before its
+// interaction, and counts as evidence as soon as both are there. What is in the spool is not evidence yet, so numbers
+// lag by the loader's interval, and by the time that PostgreSQL is gone.
 package capture

@@ -85,17 +85,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // Load loads one batch and says how many records it had; 0 means that everything synced is loaded.
 func (l *Loader) Load(ctx context.Context) (int, error) {
-	records, at, err := l.spool.next(l.config.Batch)
-	if err != nil {
-		return 0, err
-	}
-	if len(records) > 0 {
-		if err := l.storeAll(ctx, records); err != nil {
+	for {
+		b, err := l.spool.next(l.config.Batch)
+		if err != nil {
 			return 0, err
 		}
+		if len(b.records) > 0 {
+			if err := l.storeAll(ctx, b.records); err != nil {
+				return 0, err
+			}
+		}
+		l.spool.loaded(b)
+		if len(b.records) > 0 || !b.moved {
+			return len(b.records), nil
+		}
 	}
-	l.spool.loaded(at)
-	return len(records), nil
 }
 
 // storeAll stores what can be stored: a record that the database will not take alone is dropped and counted,
@@ -106,8 +110,8 @@ func (l *Loader) storeAll(ctx context.Context, records []record) error {
 		return err
 	}
 	if len(records) == 1 {
-		l.spool.dropped.Add(1)
-		l.config.Log.Error("capture dropped a record that the database refuses", "error", err)
+		l.spool.refuse()
+		l.config.Log.Error("the database refuses a captured record", "error", err)
 		return nil
 	}
 	half := len(records) / 2

@@ -1,22 +1,68 @@
 package capture
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/refitml/refit/internal/lifecycle"
 )
+
+// segment is a pair of files: records, and the texts that they name.
+type segment struct {
+	number int64
+	size   int64 // bytes of whole records
+	text   int64 // bytes of texts
+	said   int   // texts that are not loaded yet
+
+	records, texts *handle // open while the segment is written
+	spoiled        bool    // nothing more may be written: the end of a file is not known, or its texts were given up
+	given          bool    // texts were given up for want of room
+}
+
+// file is what a spool asks of the file system.
+type file interface {
+	Write([]byte) (int, error)
+	Sync() error
+	Truncate(size int64) error
+	Close() error
+}
+
+// handle is an open file. It is closed by who syncs it last.
+type handle struct {
+	file    file
+	dirty   bool // stands in unsynced
+	retired bool // nothing is written to it any more
+}
+
+func createFile(path string) (file, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+}
+
+// retire says that nothing more is written to the segment. The lock is held.
+func (g *segment) retire() {
+	for _, h := range []*handle{g.records, g.texts} {
+		if h == nil {
+			continue
+		}
+		h.retired = true
+		if !h.dirty {
+			_ = h.file.Close() // all of it is synced
+		}
+	}
+	g.records, g.texts = nil, nil
+}
 
 func (s *Spool) path(number int64) string {
 	return filepath.Join(s.config.Dir, fmt.Sprintf("%016d.spool", number))
 }
 
-// recover finds the segments of a former process, cuts what was written in part, and begins a new one.
+func (s *Spool) textPath(number int64) string {
+	return filepath.Join(s.config.Dir, fmt.Sprintf("%016d.text", number))
+}
+
+// recover finds the segments of a former process and cuts off what was written in part.
 func (s *Spool) recover() error {
 	entries, err := os.ReadDir(s.config.Dir)
 	if err != nil {
@@ -28,162 +74,132 @@ func (s *Spool) recover() error {
 		if !ok || err != nil {
 			continue
 		}
-		content, err := os.ReadFile(s.path(number))
+		g, err := s.recoverSegment(number)
 		if err != nil {
-			return spoolError(err, "read a segment of the spool")
+			return err
 		}
-		whole := wholeFrames(content)
-		if whole < len(content) {
-			s.damaged.Add(int64(len(content) - whole))
-			s.config.Log.Warn("capture cut a torn tail off", "segment", e.Name(), "bytes", len(content)-whole)
-			if err := os.Truncate(s.path(number), int64(whole)); err != nil {
-				return spoolError(err, "cut a torn tail off the spool")
-			}
-		}
-		s.segments = append(s.segments, segment{number, int64(whole)})
+		s.segments = append(s.segments, g)
 	}
-	slices.SortFunc(s.segments, func(a, b segment) int { return int(a.number - b.number) })
-	return s.begin()
+	slices.SortFunc(s.segments, func(a, b *segment) int { return int(a.number - b.number) })
+	for _, e := range entries { // texts whose records are gone
+		name, ok := strings.CutSuffix(e.Name(), ".text")
+		number, err := strconv.ParseInt(name, 10, 64)
+		if ok && err == nil && !slices.ContainsFunc(s.segments, func(g *segment) bool { return g.number == number }) {
+			_ = os.Remove(s.textPath(number)) // it is tried again at the next start
+		}
+	}
+	return nil
 }
 
-// begin opens a new segment. The folder is synced, so that the file is there after a power cut.
+func (s *Spool) recoverSegment(number int64) (*segment, error) {
+	content, err := os.ReadFile(s.path(number))
+	if err != nil {
+		return nil, spoolError(err, "read a segment of the spool")
+	}
+	g := &segment{number: number}
+	for rest := content; ; {
+		payload, end, _ := nextFrame(rest)
+		if end == 0 {
+			break
+		}
+		if _, at, err := decodeRecord(payload); err == nil && at.length > 0 {
+			g.said++
+		}
+		rest = rest[end:]
+		g.size += int64(end)
+	}
+	if torn := int64(len(content)) - g.size; torn > 0 {
+		s.losses.Damaged += torn
+		s.config.Log.Warn("capture cut a torn tail off", "segment", number, "bytes", torn)
+		if err := os.Truncate(s.path(number), g.size); err != nil { // nothing reads beyond it either way
+			s.config.Log.Warn("capture could not cut a torn tail off", "segment", number, "error", err)
+		}
+	}
+	if info, err := os.Stat(s.textPath(number)); err == nil {
+		g.text = info.Size()
+	}
+	return g, nil
+}
+
+// begin starts a new segment.
 func (s *Spool) begin() error {
 	next := int64(1)
+	s.mu.Lock()
 	if n := len(s.segments); n > 0 {
 		next = s.segments[n-1].number + 1
 	}
-	file, err := os.OpenFile(s.path(next), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	s.mu.Unlock()
+	f, err := s.create(s.path(next))
 	if err != nil {
 		return spoolError(err, "begin a segment of the spool")
 	}
-	if dir, err := os.Open(s.config.Dir); err == nil {
-		_ = dir.Sync()
-		dir.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active != nil {
+		s.active.retire()
 	}
-	if s.file != nil {
-		s.file.Close()
-	}
-	s.file = file
-	s.segments = append(s.segments, segment{number: next})
+	s.active = &segment{number: next, records: &handle{file: f}}
+	s.segments = append(s.segments, s.active)
+	s.newFiles = true
 	return nil
 }
 
-// appendSynced writes frames and syncs them. After a failure the segment is given up, because nobody knows
-// what of it is on disk: a later write begins a new one.
-func (s *Spool) appendSynced(frames []byte) error {
-	if len(frames) == 0 {
-		return nil
+// prepare sees that there is a segment to write to, and makes room for entries within the bound.
+func (s *Spool) prepare(head []*entry) error {
+	var need int64
+	for _, e := range head {
+		need += e.size()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var used int64
-	for _, g := range s.segments {
-		used += g.size
-	}
-	if used+int64(len(frames)) > s.config.Disk {
-		return lifecycle.Errorf(lifecycle.Unavailable, "the spool holds %d bytes, its bound is %d", used, s.config.Disk)
-	}
-	active := &s.segments[len(s.segments)-1]
-	if active.size >= s.config.Segment {
-		if err := s.begin(); err != nil {
+	for {
+		s.mu.Lock()
+		a := s.active
+		full := a == nil || a.spoiled || a.size+a.text >= s.config.Segment
+		over := s.used()+need > s.config.Disk
+		s.mu.Unlock()
+		var err error
+		switch {
+		case full:
+			err = s.begin()
+		case over:
+			err = errBound
+		default:
+			return nil
+		}
+		if err != nil && !(isFull(err) && s.giveUpOldest(nil)) {
 			return err
 		}
-		active = &s.segments[len(s.segments)-1]
 	}
-	_, err := s.file.Write(frames)
-	if err == nil {
-		err = s.file.Sync()
-	}
-	if err != nil {
-		if failed := s.begin(); failed != nil {
-			s.config.Log.Error("capture cannot begin a segment", "error", failed)
-		}
-		return err
-	}
-	active.size += int64(len(frames))
-	return nil
 }
 
-// position is a place in the spool up to which records were read.
-type position struct {
-	number int64
-	offset int64
+// used gives the bytes of all files. The lock is held.
+func (s *Spool) used() (bytes int64) {
+	for _, g := range s.segments {
+		bytes += g.size + g.text
+	}
+	return bytes
 }
 
-// next reads up to limit records that were not loaded yet, from one segment. Without any it gives none.
-func (s *Spool) next(limit int) ([]record, position, error) {
+// giveUpOldest drops the oldest texts on disk and says whether there were any. What is being written at this
+// moment, to the file of except, is not among them.
+func (s *Spool) giveUpOldest(except *handle) bool {
 	s.mu.Lock()
-	s.dropLoaded()
-	oldest, offset := s.segments[0], s.read
+	at := slices.IndexFunc(s.segments, func(g *segment) bool { return g.text > 0 && (except == nil || g.texts != except) })
+	if at < 0 {
+		s.mu.Unlock()
+		return false
+	}
+	g := s.segments[at]
+	lost := g.said
+	s.losses.Payloads += int64(lost)
+	g.text, g.said, g.spoiled, g.given = 0, 0, true, true
 	s.mu.Unlock()
-	at := position{oldest.number, offset}
-	if oldest.size == offset {
-		return nil, at, nil
+	s.config.Log.Error("capture gave up its oldest payloads for want of room", "segment", g.number, "payloads", lost)
+	err := os.Truncate(s.textPath(g.number), 0) // who has it open holds no room any more
+	if err == nil {
+		err = os.Remove(s.textPath(g.number))
 	}
-	content, err := readRange(s.path(oldest.number), offset, oldest.size)
 	if err != nil {
-		return nil, at, spoolError(err, "read a segment of the spool")
+		s.config.Log.Error("capture could not remove payloads", "segment", g.number, "error", err)
 	}
-	var records []record
-	for len(records) < limit {
-		payload, end, skipped := nextFrame(content)
-		if end == 0 {
-			s.lose(len(content))
-			at.offset = oldest.size
-			break
-		}
-		s.lose(skipped)
-		content = content[end:]
-		at.offset += int64(end)
-		var r record
-		if json.Unmarshal(payload, &r) != nil || (r.Interaction == nil) == (r.Feedback == nil) {
-			s.lose(end - skipped)
-			continue
-		}
-		records = append(records, r)
-	}
-	return records, at, nil
-}
-
-func (s *Spool) lose(bytes int) {
-	if bytes > 0 {
-		s.damaged.Add(int64(bytes))
-		s.config.Log.Warn("capture skipped damaged bytes of its spool", "bytes", bytes)
-	}
-}
-
-func readRange(path string, from, to int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	content := make([]byte, to-from)
-	n, err := file.ReadAt(content, from)
-	if n == len(content) {
-		return content, nil
-	}
-	return nil, err
-}
-
-// loaded says that everything before the position is stored.
-func (s *Spool) loaded(at position) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.segments[0].number == at.number {
-		s.read = at.offset
-	}
-	s.dropLoaded()
-}
-
-// dropLoaded deletes segments that were loaded, except the one being written, which is begun anew only when it
-// is full.
-func (s *Spool) dropLoaded() {
-	for len(s.segments) > 1 && s.read >= s.segments[0].size {
-		if err := os.Remove(s.path(s.segments[0].number)); err != nil {
-			s.config.Log.Warn("capture could not delete a loaded segment", "error", err)
-		}
-		s.segments = s.segments[1:]
-		s.read = 0
-	}
+	return true
 }

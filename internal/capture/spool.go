@@ -2,13 +2,11 @@ package capture
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,55 +16,73 @@ import (
 // SpoolConfig sets up a spool. Dir is required.
 type SpoolConfig struct {
 	Dir     string        // for this process alone; made if it is not there
-	Queue   int           // records that wait in memory; default 4096
-	Flush   time.Duration // that an interaction waits for others before it is synced; default 100ms
-	Segment int64         // bytes after which a new file begins; default 8 MiB
-	Disk    int64         // bytes of all files, beyond which interactions are dropped; default 1 GiB
+	Memory  int64         // bytes of records that wait while the disk takes none; default 32 MiB
+	Wait    time.Duration // that an answer's end waits for its record to be written; default 250ms
+	Flush   time.Duration // from a write until the sync that covers it begins, at most; default 50ms
+	Retry   time.Duration // between tries to write while the disk takes nothing; default 500ms
+	Segment int64         // bytes after which a new pair of files begins; default 8 MiB
+	Disk    int64         // bytes of all files, beyond which payloads are given up, oldest first; default 1 GiB
 	Log     *slog.Logger  // default slog.Default()
-}
-
-// record is what a frame holds: one of the two.
-type record struct {
-	Interaction *lifecycle.Interaction `json:"i,omitempty"`
-	Feedback    *lifecycle.Feedback    `json:"f,omitempty"`
-}
-
-type queued struct {
-	record record
-	synced chan<- error // nil: nobody waits
 }
 
 // Spool takes records on disk. It is safe for concurrent use.
 type Spool struct {
 	config  SpoolConfig
+	create  func(path string) (file, error)
 	lock    *os.File
-	queue   chan queued
+	wake    chan struct{} // the writer has work
 	closing chan struct{}
-	done    chan struct{}
-	once    sync.Once
-	fresh   chan struct{} // something was synced
-	dropped atomic.Int64
-	damaged atomic.Int64
+	done    chan struct{} // the writer has ended
+	fresh   chan struct{} // something can be loaded
+	dirty   chan struct{} // the syncer has work
+	hurry   chan struct{} // somebody waits for a sync
+	synced  chan struct{} // the syncer has ended
 
 	mu       sync.Mutex
-	segments []segment // oldest first; the last one is being written
-	file     *os.File
-	read     int64 // offset in segments[0] up to which records were loaded
+	closed   bool
+	accounts map[string]*Account
+	losses   Losses
+	queue    []*entry      // not on disk yet, oldest first
+	held     int64         // bytes of the queue
+	writing  int           // entries at the queue's head that are being written
+	group    chan struct{} // closed when those who came since the last write began need not wait any longer; nil: nobody came
+	current  chan struct{} // the same of those who came before it; nil: nobody waits
+	began    time.Time     // of the write that goes on; zero: none does
+	failing  error         // why the disk takes nothing; nil: it does
+	stalled  bool          // the write that goes on takes longer than Wait
+
+	segments []*segment // oldest first
+	active   *segment   // the last of them, where one is being written
+	read     int64      // offset in segments[0] up to which records were loaded
+	unsynced []*handle
+	newFiles bool           // since the folder was synced
+	awaiting []chan<- error // told after the next sync
 }
 
-type segment struct {
-	number int64
-	size   int64 // synced bytes
+// entry is a record on its way to the disk.
+type entry struct {
+	service string // "" for feedback
+	payload []byte
+	text    []byte
+	synced  chan<- error // feedback's; nil: nobody waits for a sync
+	loaded  bool         // it went to the database past the disk
+	late    bool         // its answer ended before it was written
 }
+
+func (e *entry) size() int64 { return int64(len(e.payload) + len(e.text) + 2*frameHeader) }
 
 // OpenSpool cuts torn tails off, begins a new segment and starts the writer; Close ends it. A folder that
-// another process uses is Busy.
-func OpenSpool(config SpoolConfig) (*Spool, error) {
+// another process uses is Busy. A disk that takes nothing is no reason not to start: records wait in memory.
+func OpenSpool(config SpoolConfig) (*Spool, error) { return openSpool(config, createFile) }
+
+func openSpool(config SpoolConfig, create func(string) (file, error)) (*Spool, error) {
 	if config.Dir == "" {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "capture: give the spool a folder")
 	}
-	setDefault(&config.Queue, 4096)
-	setDefault(&config.Flush, 100*time.Millisecond)
+	setDefault(&config.Memory, 32<<20)
+	setDefault(&config.Wait, 250*time.Millisecond)
+	setDefault(&config.Flush, 50*time.Millisecond)
+	setDefault(&config.Retry, 500*time.Millisecond)
 	setDefault(&config.Segment, 8<<20)
 	setDefault(&config.Disk, 1<<30)
 	if config.Log == nil {
@@ -84,14 +100,19 @@ func OpenSpool(config SpoolConfig) (*Spool, error) {
 		return nil, lifecycle.Errorf(lifecycle.Busy, "the spool in %s is used by another process", config.Dir)
 	}
 	s := &Spool{
-		config: config, lock: lock, queue: make(chan queued, config.Queue),
-		closing: make(chan struct{}), done: make(chan struct{}), fresh: make(chan struct{}, 1),
+		config: config, create: create, lock: lock, accounts: map[string]*Account{},
+		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
+		fresh: make(chan struct{}, 1), dirty: make(chan struct{}, 1), hurry: make(chan struct{}, 1), synced: make(chan struct{}),
 	}
 	if err := s.recover(); err != nil {
 		lock.Close()
 		return nil, err
 	}
+	if err := s.begin(); err != nil {
+		s.fail(err)
+	}
 	go s.write()
+	go s.sync()
 	return s, nil
 }
 
@@ -109,18 +130,44 @@ func spoolError(err error, doing string) error {
 	return lifecycle.Errorf(lifecycle.Unavailable, "%s: %w", doing, err)
 }
 
-// Interaction takes one served request. It never blocks: what finds no room is dropped and counted.
-func (s *Spool) Interaction(i lifecycle.Interaction) {
+func poke(c chan struct{}) {
 	select {
-	case <-s.closing:
-		s.dropped.Add(1)
-		return
+	case c <- struct{}{}:
 	default:
 	}
-	select {
-	case s.queue <- queued{record: record{Interaction: &i}}:
-	default:
-		s.dropped.Add(1)
+}
+
+// Interaction takes one request that was answered, and returns when its record is written: from then on a kill of
+// the process does not lose it. A disk that is slow, full or read-only holds no answer up for longer than
+// SpoolConfig.Wait; the record then waits in memory, and what finds no room there is dropped and counted.
+func (s *Spool) Interaction(i lifecycle.Interaction) {
+	payload, text, err := encodeRecord(record{Interaction: &i})
+	e := &entry{service: i.Service, payload: payload, text: text}
+	if len(e.text) > maxPayload {
+		e.text = nil
+		s.mu.Lock()
+		s.losses.Payloads++
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	a := s.account(i.Service)
+	a.InFlight--
+	if err != nil || len(payload) > maxPayload || s.closed || !s.makeRoom(e) {
+		a.Dropped++
+		s.losses.Records++
+		s.mu.Unlock()
+		return
+	}
+	a.Waiting++
+	written := s.enqueue(e)
+	late := s.failing != nil || s.stalled
+	if late {
+		s.late(e)
+	}
+	s.mu.Unlock()
+	poke(s.wake)
+	if !late {
+		<-written
 	}
 }
 
@@ -130,24 +177,31 @@ func (s *Spool) Feedback(ctx context.Context, f lifecycle.Feedback) error {
 	if err := checkFeedback(f); err != nil {
 		return err
 	}
-	synced := make(chan error, 1)
-	select {
-	case s.queue <- queued{record{Feedback: &f}, synced}:
-	case <-s.closing:
-		return lifecycle.Errorf(lifecycle.Unavailable, "keep feedback: the spool is closing")
-	case <-ctx.Done():
-		return spoolError(ctx.Err(), "keep feedback")
+	payload, _, err := encodeRecord(record{Feedback: &f})
+	if err != nil || len(payload) > maxPayload {
+		return lifecycle.Errorf(lifecycle.Invalid, "feedback of this size or content cannot be kept")
 	}
+	synced := make(chan error, 1)
+	e := &entry{payload: payload, synced: synced}
+	s.mu.Lock()
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return lifecycle.Errorf(lifecycle.Unavailable, "keep feedback: the spool is closed")
+	case s.failing != nil:
+		err := s.failing
+		s.mu.Unlock()
+		return spoolError(err, "keep feedback")
+	case !s.makeRoom(e):
+		s.mu.Unlock()
+		return lifecycle.Errorf(lifecycle.Unavailable, "keep feedback: too much waits for the disk")
+	}
+	s.enqueue(e)
+	s.mu.Unlock()
+	poke(s.wake)
 	select {
 	case err := <-synced:
 		return spoolError(err, "keep feedback")
-	case <-s.done:
-		select {
-		case err := <-synced:
-			return spoolError(err, "keep feedback")
-		default:
-			return lifecycle.Errorf(lifecycle.Unavailable, "keep feedback: the spool is closed")
-		}
 	case <-ctx.Done():
 		return spoolError(ctx.Err(), "keep feedback")
 	}
@@ -164,103 +218,64 @@ func checkFeedback(f lifecycle.Feedback) error {
 	return faults.Err("feedback")
 }
 
-// Dropped counts records that found no room or could not be written.
-func (s *Spool) Dropped() int64 { return s.dropped.Load() }
+// enqueue gives what is closed when the entry was written, or when nobody need wait for it any longer. The lock is
+// held.
+func (s *Spool) enqueue(e *entry) <-chan struct{} {
+	s.queue = append(s.queue, e)
+	s.held += e.size()
+	if s.group == nil {
+		s.group = make(chan struct{})
+	}
+	return s.group
+}
 
-// Damaged counts bytes of records that were on disk and could not be read.
-func (s *Spool) Damaged() int64 { return s.damaged.Load() }
+// makeRoom says whether an entry may wait in memory. Payloads that wait are given up for it, oldest first. The lock
+// is held.
+func (s *Spool) makeRoom(e *entry) bool {
+	for _, old := range s.queue[s.writing:] {
+		if s.held+e.size() <= s.config.Memory {
+			return true
+		}
+		if old.text != nil {
+			s.held -= int64(len(old.text))
+			old.text = nil
+			s.losses.Payloads++
+		}
+	}
+	if s.held+e.size() > s.config.Memory && e.text != nil {
+		e.text = nil
+		s.losses.Payloads++
+	}
+	return s.held+e.size() <= s.config.Memory
+}
 
-// Close writes what is queued and stops. Records stay on disk until they are loaded.
+// Dir is the spool's folder.
+func (s *Spool) Dir() string { return s.config.Dir }
+
+// Close writes what waits and stops. Records stay on disk until they are loaded.
 func (s *Spool) Close() error {
-	s.once.Do(func() { close(s.closing) })
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if first {
+		close(s.closing)
+	}
 	<-s.done
+	<-s.synced
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil {
+	if s.lock == nil {
 		return nil
 	}
-	err := s.file.Close()
-	s.file = nil
-	s.lock.Close()
+	if n := len(s.queue); n > 0 {
+		s.config.Log.Error("capture could not write what waited; it is lost unless it is loaded before the process ends", "records", n, "error", s.failing)
+	}
+	if s.active != nil {
+		s.active.retire()
+		s.active = nil
+	}
+	err := s.lock.Close()
+	s.lock = nil
 	return spoolError(err, "close the spool")
-}
-
-// write gathers what is queued for a flush time, or until somebody waits, and syncs it at once.
-func (s *Spool) write() {
-	defer close(s.done)
-	for {
-		select {
-		case first := <-s.queue:
-			s.store(s.gather(first))
-		case <-s.closing:
-			for {
-				select {
-				case q := <-s.queue:
-					s.store([]queued{q})
-				default:
-					return
-				}
-			}
-		}
-	}
-}
-
-func (s *Spool) gather(first queued) []queued {
-	batch := []queued{first}
-	waited := first.synced != nil
-	timer := time.NewTimer(s.config.Flush)
-	defer timer.Stop()
-	for len(batch) < s.config.Queue {
-		if waited {
-			select {
-			case q := <-s.queue:
-				batch = append(batch, q)
-				continue
-			default:
-				return batch
-			}
-		}
-		select {
-		case q := <-s.queue:
-			batch = append(batch, q)
-			waited = q.synced != nil
-		case <-timer.C:
-			return batch
-		case <-s.closing:
-			return batch
-		}
-	}
-	return batch
-}
-
-func (s *Spool) store(batch []queued) {
-	var frames []byte
-	for _, q := range batch {
-		payload, err := json.Marshal(q.record)
-		if err != nil || len(payload) > maxPayload {
-			s.dropped.Add(1)
-			if q.synced != nil {
-				q.synced <- lifecycle.Errorf(lifecycle.Invalid, "a record of this size or content cannot be kept")
-			}
-			continue
-		}
-		frames = appendFrame(frames, payload)
-	}
-	err := s.appendSynced(frames)
-	if err != nil {
-		s.dropped.Add(int64(len(batch)))
-		s.config.Log.Error("capture could not write its spool", "records", len(batch), "error", err)
-	}
-	for _, q := range batch {
-		if q.synced != nil {
-			select {
-			case q.synced <- err:
-			default: // it was told already
-			}
-		}
-	}
-	select {
-	case s.fresh <- struct{}{}:
-	default:
-	}
 }

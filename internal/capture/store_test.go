@@ -3,6 +3,8 @@ package capture_test
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -120,7 +122,7 @@ func TestFeedbackMayComeFirstAndCountsOnce(t *testing.T) {
 func TestLoaderStoresTheSpoolOnce(t *testing.T) {
 	s, _ := store(t)
 	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
-	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Log: quiet, Queue: 1000})
+	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Log: quiet})
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	loader := capture.NewLoader(spool, s, capture.LoaderConfig{Batch: 30, Log: quiet})
@@ -133,7 +135,7 @@ func TestLoaderStoresTheSpoolOnce(t *testing.T) {
 	require.NoError(t, spool.Feedback(t.Context(), lifecycle.Feedback{ID: "f", Service: "docs", Interaction: "c000-0", Kind: "thumbs-up", At: noon}))
 	require.NoError(t, spool.Close())
 	require.NoError(t, <-ended)
-	require.EqualValues(t, 1, spool.Dropped())
+	require.Equal(t, capture.Losses{Refused: 1}, spool.Losses())
 
 	all, err := s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
 	require.NoError(t, err)
@@ -142,16 +144,38 @@ func TestLoaderStoresTheSpoolOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, counts["thumbs-up"])
 
-	// The segment that was being written is still there, and is loaded again by the next process.
-	again, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Log: quiet})
+	left, err := filepath.Glob(filepath.Join(dir, "*.spool"))
 	require.NoError(t, err)
-	n, err := capture.NewLoader(again, s, capture.LoaderConfig{Log: quiet}).Load(t.Context())
-	require.NoError(t, err)
-	require.Positive(t, n)
-	require.NoError(t, again.Close())
+	require.Empty(t, left, "what is loaded does not stay on disk")
 	all, err = s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
 	require.NoError(t, err)
 	require.Len(t, all, 200)
+}
+
+// The acknowledgement of a batch that was stored is lost, or the process is: the batch comes again.
+func TestABatchWhoseAcknowledgementWasLostIsStoredOnce(t *testing.T) {
+	s, _ := store(t)
+	quiet := slog.New(slog.DiscardHandler)
+	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: t.TempDir(), Log: quiet})
+	require.NoError(t, err)
+	for n := range 20 {
+		spool.Interaction(served(fmt.Sprintf("c%03d", n), n, 0, coin))
+	}
+	again := t.TempDir()
+	require.NoError(t, os.CopyFS(again, os.DirFS(spool.Dir())))
+	require.NoError(t, spool.Close())
+	require.NoError(t, capture.NewLoader(spool, s, capture.LoaderConfig{Log: quiet}).Run(t.Context()))
+
+	spool, err = capture.OpenSpool(capture.SpoolConfig{Dir: again, Log: quiet})
+	require.NoError(t, err)
+	require.NoError(t, spool.Close())
+	require.NoError(t, capture.NewLoader(spool, s, capture.LoaderConfig{Log: quiet}).Run(t.Context()))
+	all, err := s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
+	require.NoError(t, err)
+	require.Len(t, all, 20)
+	for _, c := range all {
+		require.Equal(t, 1, c.Requests)
+	}
 }
 
 func TestWithoutPostgreSQLTheSpoolKeeps(t *testing.T) {

@@ -49,8 +49,11 @@ type Indexes interface {
 	Open(ctx context.Context, release lifecycle.Release, embed answer.Embedder) (answer.Searcher, error)
 }
 
-// Capture takes what happened. Interaction never blocks and may drop; Feedback says whether it was kept.
+// Capture takes what happened. Each request that Arrived is either Shed or becomes an Interaction, which returns
+// when it is safe from a kill of the process, and within a bounded time. Feedback says whether it was kept.
 type Capture interface {
+	Arrived(service string)
+	Shed(service string)
 	Interaction(i lifecycle.Interaction)
 	Feedback(ctx context.Context, f lifecycle.Feedback) error
 }

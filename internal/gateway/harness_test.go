@@ -158,7 +158,21 @@ type captured struct {
 	mu           sync.Mutex
 	interactions []lifecycle.Interaction
 	feedback     []lifecycle.Feedback
+	arrived      int
+	shed         int
 	err          error
+}
+
+func (c *captured) Arrived(string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.arrived++
+}
+
+func (c *captured) Shed(string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shed++
 }
 
 func (c *captured) Interaction(i lifecycle.Interaction) {

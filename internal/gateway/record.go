@@ -65,14 +65,66 @@ func (c CachedIndexes) Open(ctx context.Context, release lifecycle.Release, embe
 	return answer.OpenIndex(os.DirFS(dir), embed)
 }
 
-// MeterSpool puts on the registerer what a spool could not keep.
+// MeterSpool puts on the registerer where requests went, and what the spool could not keep.
 func MeterSpool(registerer prometheus.Registerer, spool *capture.Spool) {
-	counter := func(name, help string, value func() int64) {
-		registerer.MustRegister(prometheus.NewCounterFunc(
-			prometheus.CounterOpts{Namespace: "refit", Subsystem: "capture", Name: name, Help: help},
-			func() float64 { return float64(value()) },
-		))
+	registerer.MustRegister(spoolMeter{spool})
+}
+
+// spoolMeter reads all of a spool's numbers at one moment, so that in every scrape they add up.
+type spoolMeter struct{ spool *capture.Spool }
+
+func captureDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("refit", "capture", name), help, labels, nil)
+}
+
+var (
+	descRequests = captureDesc("requests_total", "Requests that arrived: in flight, shed, waiting, captured or dropped.", "service")
+	descInFlight = captureDesc("in_flight", "Requests being answered.", "service")
+	descShed     = captureDesc("shed_total", "Requests turned away, of which nothing is captured.", "service")
+	descWaiting  = captureDesc("waiting", "Requests whose records wait in memory.", "service")
+	descCaptured = captureDesc("captured_total", "Requests whose records are kept.", "service")
+	descDropped  = captureDesc("dropped_total", "Requests whose records are lost.", "service")
+
+	descPayloads = captureDesc("payloads_dropped_total", "Prompts and answers given up so that records could be kept.")
+	descRefused  = captureDesc("refused_total", "Captured records that the database does not take.")
+	descDamaged  = captureDesc("damaged_bytes_total", "Bytes of records that were on disk and could not be read.")
+	descLate     = captureDesc("late_total", "Answers that ended before their records were written.")
+	descUnsynced = captureDesc("sync_failures_total", "Syncs of the spool that failed.")
+	descWritable = captureDesc("disk_writable", "1 while the spool's disk takes records, 0 while they wait in memory.")
+)
+
+// Describe is prometheus.Collector's.
+func (m spoolMeter) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descRequests, descInFlight, descShed, descWaiting, descCaptured, descDropped,
+		descPayloads, descRefused, descDamaged, descLate, descUnsynced, descWritable,
+	} {
+		to <- d
 	}
-	counter("dropped_total", "Interactions and feedback that found no room or were refused by the store.", spool.Dropped)
-	counter("damaged_bytes_total", "Bytes of records that were on disk and could not be read.", spool.Damaged)
+}
+
+// Collect is prometheus.Collector's.
+func (m spoolMeter) Collect(to chan<- prometheus.Metric) {
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, kind, float64(value), labels...)
+	}
+	for service, a := range m.spool.Accounts() {
+		send(descRequests, prometheus.CounterValue, a.Requests, service)
+		send(descInFlight, prometheus.GaugeValue, a.InFlight, service)
+		send(descShed, prometheus.CounterValue, a.Shed, service)
+		send(descWaiting, prometheus.GaugeValue, a.Waiting, service)
+		send(descCaptured, prometheus.CounterValue, a.Captured, service)
+		send(descDropped, prometheus.CounterValue, a.Dropped, service)
+	}
+	losses := m.spool.Losses()
+	send(descPayloads, prometheus.CounterValue, losses.Payloads)
+	send(descRefused, prometheus.CounterValue, losses.Refused)
+	send(descDamaged, prometheus.CounterValue, losses.Damaged)
+	send(descLate, prometheus.CounterValue, losses.Late)
+	send(descUnsynced, prometheus.CounterValue, losses.Unsynced)
+	writable := int64(0)
+	if m.spool.Writable() {
+		writable = 1
+	}
+	send(descWritable, prometheus.GaugeValue, writable)
 }

@@ -26,6 +26,7 @@ type request struct {
 	place    *place // on stable, taken before anything was decided; nil once it was used or given back
 	tried    string // address of a server that could not be reached
 	record   lifecycle.Interaction
+	captured bool
 }
 
 // answering serves one endpoint of the API.
@@ -46,6 +47,13 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			noService(l.name).write(w)
 			return
 		}
+		var q *request
+		g.config.Capture.Arrived(l.name)
+		defer func() { // however this ends, the request is in one account
+			if q == nil || !q.captured {
+				g.config.Capture.Shed(l.name)
+			}
+		}()
 		spent, p := g.keys.reserve(w, caller, asked.Size())
 		if p != nil {
 			g.refuseCaller(w, *p)
@@ -65,7 +73,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		g.metrics.inFlight.WithLabelValues(l.name).Inc()
 		defer g.metrics.inFlight.WithLabelValues(l.name).Dec()
 		interaction := "int-" + strings.ToLower(rand.Text())
-		q := &request{
+		q = &request{
 			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
 			sink: &sink{w: w}, place: place,
 			record: lifecycle.Interaction{
@@ -112,12 +120,21 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	}
 	*came = result
 	result.Latency.Total = q.g.config.Now().Sub(started).Seconds() // with the time spent in the queue
+	var refusal *problem
 	if err != nil && !q.sink.started && result.Outcome != answer.OutcomeCanceled {
-		q.refuse(w, served, &result, err)
+		p := q.refusal(err)
+		refusal, result.Status = &p, p.status
 	}
 	q.finish(served, side, result, result.Outcome)
-	q.capture(result)
-	if err != nil && q.sink.started {
+	q.capture(result) // before the answer's end goes out: what a client saw complete is kept
+	switch {
+	case refusal != nil:
+		w.Header().Set(headerInteraction, q.record.ID)
+		w.Header().Set(headerRelease, string(served.id()))
+		refusal.write(w)
+	case err == nil:
+		q.sink.release()
+	case q.sink.started:
 		// What was sent is not a whole answer. Only a broken connection says so in every client.
 		panic(http.ErrAbortHandler)
 	}
@@ -204,10 +221,8 @@ func upstreamMessage(body []byte) string {
 	return said.Error.Message
 }
 
-// refuse answers where no model server did.
-func (q *request) refuse(w http.ResponseWriter, served *bundle, result *answer.Result, err error) {
-	w.Header().Set(headerInteraction, q.record.ID)
-	w.Header().Set(headerRelease, string(served.id()))
+// refusal says what the client is told where no model server answered.
+func (q *request) refusal(err error) problem {
 	var upstream *answer.UpstreamError
 	blamed := errors.As(err, &upstream) && lifecycle.Is(err, lifecycle.Invalid)
 	p := failed(err)
@@ -222,8 +237,7 @@ func (q *request) refuse(w http.ResponseWriter, served *bundle, result *answer.R
 			p.message = message
 		}
 	}
-	result.Status = p.status
-	p.write(w)
+	return p
 }
 
 // finish counts how one side's part of the request ended.
@@ -247,5 +261,6 @@ func (q *request) capture(result answer.Result) {
 	if q.decided.content {
 		i.Input, i.Output = result.Input, result.Output
 	}
+	q.captured = true
 	q.g.config.Capture.Interaction(i)
 }

@@ -1,18 +1,30 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
 // sink hands an answer to the client. Nothing is sent before start, so another release may still
 // answer. Headers of a model server that could be taken for the gateway's own do not pass.
+//
+// What may be the end of an answer is held until release: the whole of one that is no stream, and the piece of a
+// stream that says [DONE]. So nobody sees an answer complete before its record is kept. A held piece that was not
+// the end goes out with the next one.
 type sink struct {
 	w       http.ResponseWriter
 	own     http.Header // the gateway's, of the release that answers
 	started bool
+	status  int
+	stream  bool
+	held    []byte
 }
+
+// streamEnd is in every piece that ends a stream, and hardly in another.
+var streamEnd = []byte("[DONE]")
 
 // passing are the only headers of a model server's answer that reach the client.
 var passing = []string{"Content-Type", "Cache-Control"}
@@ -28,18 +40,57 @@ func (s *sink) Start(status int, header http.Header) {
 	for name, values := range s.own {
 		out[name] = values
 	}
-	if strings.HasPrefix(out.Get("Content-Type"), "text/event-stream") {
+	if s.stream = strings.HasPrefix(out.Get("Content-Type"), "text/event-stream"); s.stream {
 		out.Set("X-Accel-Buffering", "no") // proxies that buffer would hold back the stream
+		s.w.WriteHeader(status)
 	}
-	s.w.WriteHeader(status)
+	s.status = status
 }
 
-func (s *sink) Write(p []byte) (int, error) { return s.w.Write(p) }
+func (s *sink) Write(p []byte) (int, error) {
+	if !s.stream {
+		s.held = append(s.held, p...)
+		return len(p), nil
+	}
+	if len(s.held) > 0 {
+		held := s.held
+		s.held = nil
+		if _, err := s.w.Write(held); err != nil {
+			return 0, err
+		}
+	}
+	if bytes.Contains(p, streamEnd) {
+		s.held = bytes.Clone(p)
+		return len(p), nil
+	}
+	return s.w.Write(p)
+}
 
+// Flush sends what is not held.
 func (s *sink) Flush() error {
+	if len(s.held) > 0 {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *sink) flush() error {
 	err := http.NewResponseController(s.w).Flush()
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil // a writer without streaming gets the answer when it is whole
 	}
 	return err
+}
+
+// release sends the end of an answer, whose record is kept now. A client that has gone meanwhile is told nothing.
+func (s *sink) release() {
+	if !s.stream {
+		s.w.Header().Set("Content-Length", strconv.Itoa(len(s.held)))
+		s.w.WriteHeader(s.status)
+	}
+	_, _ = s.w.Write(s.held)
+	s.held = nil
+	if s.stream {
+		_ = s.flush()
+	}
 }
