@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: help build up down clean status demo test test-short test-long chaos lint generate test-stack-up
+.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway lint generate test-stack-up
 
 RACE := $(shell command -v gcc >/dev/null 2>&1 && go env CGO_ENABLED | grep -qx 1 && echo -race)
 # SIMD arithmetic of Go's experiment makes the reference model's training faster.
@@ -54,6 +54,10 @@ test-long: ## simulations at full size, three times
 
 chaos: ## many kills, drawn by seed
 	@scripts/test chaos
+
+bench-gateway: build ## measure the gateway against other proxies (ARGS="-rounds 3 -scenarios small")
+	@cd bench && go build -o ../bin/bench-gateway ./cmd/bench-gateway
+	cd .. && bin/devstack run -- bin/bench-gateway $(ARGS)
 
 lint: ## formatting, vet, determinism of workflows; golangci-lint where it is installed
 	@scripts/lint
