@@ -60,6 +60,7 @@ type S3 struct {
 // Gateway is the data plane.
 type Gateway struct {
 	Listen       string        `mapstructure:"listen"`
+	TLS          TLS           `mapstructure:"tls"`
 	ID           string        `mapstructure:"id"`            // name in reports; default: host name and port
 	Services     []string      `mapstructure:"services"`      // to serve; default: every applied one, as they come
 	Keys         string        `mapstructure:"keys"`          // API keys: required, or optional; default: optional where only this machine can reach it
@@ -68,9 +69,18 @@ type Gateway struct {
 	Drain        time.Duration `mapstructure:"drain"`         // how long a clean shutdown waits for requests
 }
 
+// TLS is how a listener proves itself; with neither file it speaks plain HTTP. The files are read again when they
+// change.
+type TLS struct {
+	CertFile string `mapstructure:"cert_file"` // PEM, the listener's own certificate first
+	KeyFile  string `mapstructure:"key_file"`  // PEM
+}
+
 // Control is the control API and the console.
 type Control struct {
 	Listen    string  `mapstructure:"listen"`
+	TLS       TLS     `mapstructure:"tls"`
+	CAFile    string  `mapstructure:"ca_file"`    // certificates that the CLI checks the API's with; default: the system's
 	URL       string  `mapstructure:"url"`        // where the CLI finds it; default: made of listen
 	TokenFile string  `mapstructure:"token_file"` // the CLI's token; default: one under data, made at the first start with role admin
 	Tokens    []Token `mapstructure:"tokens"`     // of further people, in the settings file
@@ -141,6 +151,9 @@ func Load(file string) (Settings, error) {
 	}
 	if s.Control.URL == "" {
 		s.Control.URL = "http://" + s.Control.Listen
+		if s.Control.TLS.CertFile != "" {
+			s.Control.URL = "https://" + s.Control.Listen
+		}
 	}
 	return s, nil
 }
@@ -153,8 +166,9 @@ func setDefaults(v *viper.Viper) {
 		"temporal.tls": false, "temporal.ca_file": "", "temporal.cert_file": "", "temporal.key_file": "", "temporal.api_key": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
 		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.keys": "", "gateway.key_file": "",
-		"gateway.client_header": "", "gateway.drain": 20 * time.Second,
-		"control.listen": "127.0.0.1:8090", "control.url": "", "control.token_file": "", "control.tokens": []any{},
+		"gateway.client_header": "", "gateway.tls.cert_file": "", "gateway.tls.key_file": "", "gateway.drain": 20 * time.Second,
+		"control.listen": "127.0.0.1:8090", "control.tls.cert_file": "", "control.tls.key_file": "", "control.ca_file": "",
+		"control.url": "", "control.token_file": "", "control.tokens": []any{},
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
 		"worker.slots": 1, "worker.metrics": "", "worker.build_id": "", "worker.drain": 10 * time.Second,

@@ -160,7 +160,8 @@ func (a *app) client() (control.Client, error) {
 		}
 		token = strings.TrimSpace(string(raw))
 	}
-	return control.Client{URL: settings.Control.URL, Token: token}, nil
+	trusted, err := trusting("control.ca_file", settings.Control.CAFile)
+	return control.Client{URL: settings.Control.URL, Token: token, HTTP: trusted}, err
 }
 
 // call does one use case through the control API.

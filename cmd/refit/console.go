@@ -35,17 +35,20 @@ func (p *process) runConsole(ctx context.Context, s *shared) error {
 		Registry: record, Captured: captured, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
 		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
 	})
-	p.warnOfPlainTokens()
+	p.warnOfPlain(consoleRole, "control")
 	handler := console.New(console.Config{
 		Control: use, Tokens: tokens, SignIn: p.settings.Control.SignIn, Log: p.log, Metrics: telemetry.Handler(p.metrics),
 	})
 	return serveHTTP(ctx, p.listeners[consoleRole], handler)
 }
 
-// warnOfPlainTokens: whoever listens to the network between reads tokens, unless somebody speaks TLS in front.
-func (p *process) warnOfPlainTokens() {
-	if at, ok := p.listeners[consoleRole].Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
-		p.log.Warn("the control API speaks plain HTTP on an address that others reach; put something that speaks TLS in front", "control.listen", at)
+// warnOfPlain: whoever listens to the network between reads tokens, keys and answers, unless somebody speaks TLS in
+// front.
+func (p *process) warnOfPlain(role, setting string) {
+	at, ok := p.listeners[role].Addr().(*net.TCPAddr)
+	if ok && !at.IP.IsLoopback() && !p.secured[role] {
+		p.log.Warn("it speaks plain HTTP on an address that others reach; give a certificate or put something that speaks TLS in front",
+			"role", role, "listens", at, "setting", setting+".tls")
 	}
 }
 

@@ -41,6 +41,7 @@ func (p *process) runGateway(ctx context.Context, s *shared) (err error) {
 	}
 	gateway.MeterSpool(p.metrics, spool)
 	listener := p.listeners[gatewayRole]
+	p.warnOfPlain(gatewayRole, "gateway")
 	g, err := gateway.New(gateway.Config{
 		ID: p.gatewayID(listener), Services: p.settings.Gateway.Services, StateDir: p.path("gateway"),
 		Keys:  p.keyPolicy(listener),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ type process struct {
 
 	locks     []*os.File
 	listeners map[string]net.Listener
+	secured   map[string]bool // listeners that speak TLS
 }
 
 func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }
@@ -129,10 +131,12 @@ func (p *process) lock() error {
 // listen opens every address before anything is started, and names all that are not free.
 func (p *process) listen() error {
 	var faults lifecycle.Problems
-	p.listeners = map[string]net.Listener{}
-	take := func(name, setting, address string) {
+	p.listeners, p.secured = map[string]net.Listener{}, map[string]bool{}
+	take := func(name, setting, address string, secure *tls.Config) {
 		l, err := net.Listen("tcp", address)
 		switch {
+		case err == nil && secure != nil:
+			p.listeners[name], p.secured[name] = tls.NewListener(l, secure), true
 		case err == nil:
 			p.listeners[name] = l
 		case errors.Is(err, syscall.EADDRINUSE):
@@ -141,14 +145,24 @@ func (p *process) listen() error {
 			faults.Add(setting, err.Error(), "give host:port to listen on (%s)", environmentOf(setting))
 		}
 	}
-	if p.has(gatewayRole) {
-		take(gatewayRole, "gateway.listen", p.settings.Gateway.Listen)
-	}
-	if p.has(consoleRole) {
-		take(consoleRole, "control.listen", p.settings.Control.Listen)
+	for _, l := range []struct {
+		role, setting, address string
+		tls                    configs.TLS
+	}{
+		{gatewayRole, "gateway", p.settings.Gateway.Listen, p.settings.Gateway.TLS},
+		{consoleRole, "control", p.settings.Control.Listen, p.settings.Control.TLS},
+	} {
+		if !p.has(l.role) {
+			continue
+		}
+		secure, err := serverTLS(l.setting+".tls", l.tls, p.log)
+		if err != nil {
+			return err
+		}
+		take(l.role, l.setting+".listen", l.address, secure)
 	}
 	if p.has(workerRole) && p.settings.Worker.Metrics != "" {
-		take(metricsListener, "worker.metrics", p.settings.Worker.Metrics)
+		take(metricsListener, "worker.metrics", p.settings.Worker.Metrics, nil)
 	}
 	if err := faults.Err("addresses to listen on"); err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "%w", err)
@@ -164,6 +178,9 @@ func (p *process) addresses() map[string]string {
 	out := map[string]string{}
 	for name, l := range p.listeners {
 		out[name] = "http://" + l.Addr().String()
+		if p.secured[name] {
+			out[name] = "https://" + l.Addr().String()
+		}
 		if name == metricsListener {
 			out[name] += "/metrics"
 		}
@@ -241,7 +258,10 @@ func (p *process) ended(ctx context.Context, role string, err error) error {
 
 // serveHTTP serves until ctx ends, then lets requests end for a moment.
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	server := &http.Server{
+		Handler: handler, MaxHeaderBytes: 32 << 10, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, // every answer here is ready within seconds
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

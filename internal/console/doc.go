@@ -9,7 +9,7 @@
 // page without signing in, as a viewer; Config.SignIn takes the exception away, which is what a console
 // behind a proxy of the same machine needs. /healthz and /metrics ask nobody.
 //
-// The console speaks plain HTTP: tokens cross a network only behind something that speaks TLS for it.
+// Tokens cross a network only over TLS: who serves the handler sees to that.
 //
 // cmd/refit imports it.
 package console

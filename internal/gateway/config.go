@@ -75,6 +75,7 @@ type Config struct {
 	ClientHeader string // header by which a proxy in front names the client; default: none is trusted
 
 	MaxBody   int64         // bytes of a request; default 1 MiB
+	Patience  time.Duration // with a client that sends no head, or takes nothing of its answer; default 30s
 	Queue     int           // requests that wait for a place on a model server; default 64
 	QueueTime time.Duration // that one waits; default 2s
 	Lookup    time.Duration // for a running conversation that another gateway began; default 20ms
@@ -128,6 +129,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Now = time.Now
 	}
 	setDefault(&c.MaxBody, 1<<20)
+	setDefault(&c.Patience, 30*time.Second)
 	setDefault(&c.Queue, 64)
 	setDefault(&c.QueueTime, 2*time.Second)
 	setDefault(&c.Lookup, 20*time.Millisecond)

@@ -56,6 +56,9 @@
 //
 // # Bounds
 //
+// A client that is slow is left: its head, its body and every piece of its answer have a time, Config.Patience; the
+// answer as a whole has none. A head is at most 32 KiB.
+//
 // A server gets no more requests at once than its capacity, over all releases that share it. Waiting is bounded in
 // number and time. Interactions are handed over without waiting. Memory is bounded by the lanes, the
 // conversations remembered in a rollout, and Config.MaxBody times the requests in flight.

@@ -61,7 +61,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 	// Requests in flight still need routes and captures while they drain, so Run ends after them.
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server := &http.Server{Handler: g.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	server := g.server()
 	group, groupCtx := errgroup.WithContext(runCtx)
 	group.Go(func() error { return g.Run(groupCtx) })
 	group.Go(func() error {

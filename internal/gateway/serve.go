@@ -75,7 +75,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		interaction := "int-" + strings.ToLower(rand.Text())
 		q = &request{
 			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
-			sink: &sink{w: w}, place: place,
+			sink: &sink{patience: patience{w: w, limit: g.config.Patience}}, place: place,
 			record: lifecycle.Interaction{
 				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
@@ -91,6 +91,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 				q.header.Set(name, value)
 			}
 		}
+		q.sink.wait()
 		q.run(r.Context(), w, started, result)
 	}
 }
@@ -129,6 +130,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	q.capture(result) // before the answer's end goes out: what a client saw complete is kept
 	switch {
 	case refusal != nil:
+		q.sink.extend()
 		w.Header().Set(headerInteraction, q.record.ID)
 		w.Header().Set(headerRelease, string(served.id()))
 		refusal.write(w)

@@ -15,7 +15,7 @@ import (
 // stream that says [DONE]. So nobody sees an answer complete before its record is kept. A held piece that was not
 // the end goes out with the next one.
 type sink struct {
-	w       http.ResponseWriter
+	patience
 	own     http.Header // the gateway's, of the release that answers
 	started bool
 	status  int
@@ -55,7 +55,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	if len(s.held) > 0 {
 		held := s.held
 		s.held = nil
-		if _, err := s.w.Write(held); err != nil {
+		if _, err := s.send(held); err != nil {
 			return 0, err
 		}
 	}
@@ -63,7 +63,7 @@ func (s *sink) Write(p []byte) (int, error) {
 		s.held = bytes.Clone(p)
 		return len(p), nil
 	}
-	return s.w.Write(p)
+	return s.send(p)
 }
 
 // Flush sends what is not held.
@@ -88,7 +88,7 @@ func (s *sink) release() {
 		s.w.Header().Set("Content-Length", strconv.Itoa(len(s.held)))
 		s.w.WriteHeader(s.status)
 	}
-	_, _ = s.w.Write(s.held)
+	_, _ = s.send(s.held)
 	s.held = nil
 	if s.stream {
 		_ = s.flush()
