@@ -22,6 +22,9 @@
 // connection so that the client sees that, never as if it had ended well. A model server's refusal is an
 // [*UpstreamError]; an unknown model name (404) is Unavailable, because the server lacks the release.
 //
+// A request that met a connection which the server was closing is sent again, and only that one: the kernels know
+// that the server cannot have read it (see link.go; on systems other than Linux it fails instead).
+//
 // # Streams
 //
 // Events are passed on one by one and flushed. An event that no rule changed is passed on byte by byte,

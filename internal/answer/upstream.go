@@ -52,10 +52,9 @@ func refusal(response *http.Response) error {
 // newClient keeps many connections to few servers. It follows no redirect, because the key must not
 // follow, and asks for no compression, because compressed streams arrive late.
 func newClient() *http.Client {
-	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:         dialer.DialContext,
+			DialContext:         dialer(&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}),
 			MaxIdleConns:        1024,
 			MaxIdleConnsPerHost: 256,
 			IdleConnTimeout:     90 * time.Second,
@@ -96,7 +95,7 @@ func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, 
 		client = p.settings.Client
 	}
 	timer := time.AfterFunc(p.settings.FirstByte, func() { cancel(errFirstByte) })
-	response, err := client.Do(request)
+	response, err := send(client, request)
 	if !timer.Stop() && err == nil {
 		response.Body.Close()
 		err = errFirstByte
@@ -112,6 +111,20 @@ func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, 
 		return nil, refusal(response)
 	}
 	return response, nil
+}
+
+// send sends a request once. Sending it again after it met a connection that the server was closing is no second
+// time: the first was never read.
+func send(client *http.Client, request *http.Request) (*http.Response, error) {
+	for tries := 0; ; tries++ {
+		response, err := client.Do(request)
+		if err == nil || tries == maxStale || request.Context().Err() != nil || !again(err) {
+			return response, err
+		}
+		if request.Body, err = request.GetBody(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // because prefers the reason of a time limit over "context canceled".

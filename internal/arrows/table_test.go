@@ -71,7 +71,7 @@ var table = map[string]row{
 	rollout:    {rooms: []string{lifecycle, stats}, never: world},
 	feedback:   {rooms: []string{lifecycle, stats}, never: world},
 
-	answer: {rooms: []string{lifecycle, retrieval}, never: []string{pgx, minio, temporalSDK}},
+	answer: {rooms: []string{lifecycle, retrieval}, modules: []string{xsys}, never: []string{pgx, minio, temporalSDK}},
 
 	artifacts:                        {rooms: []string{lifecycle}, modules: []string{minio, xsync, xsys}, never: []string{pgx, temporalSDK}},
 	registry:                         {rooms: []string{lifecycle}, modules: []string{pgx, goose}, never: []string{minio, temporalSDK}},

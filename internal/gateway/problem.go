@@ -15,7 +15,8 @@ type problem struct {
 	kind    string // "type" in JSON
 	code    string
 	message string
-	retry   int // seconds; 0 for none
+	param   string // the field that is at fault; empty: none is named
+	retry   int    // seconds; 0 for none
 }
 
 func (p problem) write(w http.ResponseWriter) {
@@ -28,8 +29,12 @@ func (p problem) write(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", strconv.Itoa(p.retry))
 	}
 	w.WriteHeader(p.status)
+	var param any
+	if p.param != "" {
+		param = p.param
+	}
 	_ = json.NewEncoder(w).Encode(map[string]any{ // the client may be gone; there is nobody left to tell
-		"error": map[string]any{"message": p.message, "type": p.kind, "param": nil, "code": p.code},
+		"error": map[string]any{"message": p.message, "type": p.kind, "param": param, "code": p.code},
 	})
 }
 

@@ -210,17 +210,30 @@ func (q *request) handOut() token {
 	return t
 }
 
-// upstreamMessage reads what a model server said in the API's own shape; "" where it did not.
-func upstreamMessage(body []byte) string {
+// theirWords puts what a model server said in the API's own shape in place of the gateway's words: clients look for
+// codes such as context_length_exceeded.
+func (p problem) theirWords(body []byte) problem {
 	var said struct {
 		Error struct {
 			Message string `json:"message"`
+			Type    any    `json:"type"`
+			Param   any    `json:"param"`
+			Code    any    `json:"code"`
 		} `json:"error"`
 	}
-	if json.Unmarshal(body, &said) != nil {
-		return ""
+	if json.Unmarshal(body, &said) != nil || said.Error.Message == "" {
+		return p
 	}
-	return said.Error.Message
+	p.message = said.Error.Message
+	set := func(field *string, value any) {
+		if s, ok := value.(string); ok && s != "" {
+			*field = s
+		}
+	}
+	set(&p.kind, said.Error.Type)
+	set(&p.param, said.Error.Param)
+	set(&p.code, said.Error.Code)
+	return p
 }
 
 // refusal says what the client is told where no model server answered.
@@ -235,9 +248,7 @@ func (q *request) refusal(err error) problem {
 	case blamed:
 		p = badRequest("the model server refused the request")
 		p.status = upstream.Status
-		if message := upstreamMessage(upstream.Body); message != "" {
-			p.message = message
-		}
+		p = p.theirWords(upstream.Body)
 	}
 	return p
 }
