@@ -51,15 +51,18 @@ func judged(captured []capture.Conversation) ([]rollout.Conversation, error) {
 // exposed holds the exposure bound against what the gateways report and what the model servers counted. It is not
 // safe for concurrent use.
 //
-// The bound: over every window of a gateway's requests the canary's are at most p of them, and the cap. Windows
-// are looked at between reports, each of which counts both at one moment. The cross-check: the model servers
+// The bound: over every window of the requests of all gateways the canary's are at most p of them, and B. Windows
+// are looked at between reports, each of which counts both at one moment of its gateway. The reports of several are
+// not of one moment, and what was earned may be reported to the pool a little later: pooled allows for that. A gateway
+// with credit of its own is held to the bound alone. The cross-check: the model servers
 // served no more for the canary than the gateways say they sent, and what was in flight. A reading of
 // the servers is compared when every gateway has reported twice since: then a report holds all that the reading
 // holds.
 type exposed struct {
-	share  int64   // basis points
-	limit  float64 // B, in requests
+	share  int64 // basis points
+	policy lifecycle.Exposure
 	excess float64 // largest ever seen
+	pooled pooled
 
 	gateways map[gatewayRun]*gatewaySeen
 
@@ -81,6 +84,14 @@ type gatewaySeen struct {
 	last        registry.GatewayReport
 	reports     int     // distinct ones
 	running     float64 // largest excess of a window that ends now
+	most        int64   // requests between two reports
+}
+
+// pooled is the window over all gateways that share one pool of credit.
+type pooled struct {
+	running float64 // largest excess of a window that ends now
+	gone    float64 // that gateways which are gone may have earned after their last report
+	sharing int     // gateways at most that were seen at a time
 }
 
 type serverReading struct {
@@ -88,8 +99,13 @@ type serverReading struct {
 	reports map[gatewayRun]int
 }
 
-func newExposed(share lifecycle.BasisPoints, limit float64, before int64) *exposed {
-	return &exposed{share: int64(share), limit: limit, before: before, gateways: map[gatewayRun]*gatewaySeen{}}
+func newExposed(share lifecycle.BasisPoints, policy lifecycle.Exposure, before int64) *exposed {
+	return &exposed{share: int64(share), policy: policy, before: before, gateways: map[gatewayRun]*gatewaySeen{}}
+}
+
+// earned is what so many requests add to the credit.
+func (e *exposed) earned(requests int64) float64 {
+	return float64(requests*e.share) / float64(lifecycle.Whole)
 }
 
 // overrun is by how many requests the bound was broken; 0 or less: it holds.
@@ -103,6 +119,8 @@ func (e *exposed) report(reports []registry.GatewayReport) {
 		listed[run] = true
 		seen, known := e.gateways[run]
 		if !known {
+			// It may have earned for the others what is not counted here: the window begins anew.
+			e.pooled.running = 0
 			e.gateways[run] = &gatewaySeen{firstCanary: r.CanaryRequests, last: r, reports: 1}
 			e.begin() // what it sent before is not known
 			continue
@@ -111,17 +129,44 @@ func (e *exposed) report(reports []registry.GatewayReport) {
 			continue
 		}
 		canary, requests := r.CanaryRequests-seen.last.CanaryRequests, r.Requests-seen.last.Requests
-		seen.running = max(0, seen.running) + float64(canary) - float64(requests*e.share)/float64(lifecycle.Whole)
-		e.excess = max(e.excess, seen.running-e.limit)
+		step := float64(canary) - e.earned(requests)
+		if r.Pooled {
+			e.pooled.running = max(0, e.pooled.running) + step
+		} else {
+			seen.running = max(0, seen.running) + step
+			e.excess = max(e.excess, seen.running-rollout.Bound(e.policy, 1))
+		}
+		seen.most = max(seen.most, requests)
 		seen.last = r
 		seen.reports++
 	}
-	for run := range e.gateways {
+	for run, seen := range e.gateways {
 		if !listed[run] { // it went without a last report
+			e.pooled.gone += e.earned(seen.most)
 			delete(e.gateways, run)
 			e.begin()
 		}
 	}
+	e.excess = max(e.excess, e.pooled.running-e.allowed())
+}
+
+// allowed is what a window of the gateways that share a pool may have over p of its requests: B, what was earned before
+// it and reported within it, and, where there are several gateways, what was earned between the moments of their
+// reports at both ends.
+func (e *exposed) allowed() float64 {
+	moments, sharing := int64(1), 0
+	sum := int64(0)
+	for _, seen := range e.gateways {
+		if seen.last.Pooled {
+			sharing++
+			sum += seen.most
+		}
+	}
+	if sharing > 1 {
+		moments = 3
+	}
+	e.pooled.sharing = max(e.pooled.sharing, sharing)
+	return rollout.Bound(e.policy, e.pooled.sharing) + e.earned(moments*sum) + e.pooled.gone
 }
 
 // begin starts the cross-check anew, because gateways or servers are not those that it began with. The servers

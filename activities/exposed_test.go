@@ -7,25 +7,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/refitml/refit/internal/capture"
+	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
 )
 
-// scene is a step of 10% with a cap of 20, as gateways and servers tell it.
+// scene is a step of 10% with a B of 20 at one gateway, as gateways and servers tell it.
 type scene struct {
-	e    *exposed
-	now  time.Time
-	made map[string]registry.GatewayReport
+	e      *exposed
+	now    time.Time
+	made   map[string]registry.GatewayReport
+	pooled bool
 }
 
 func newScene() *scene {
-	return &scene{e: newExposed(1000, 20, 0), now: time.Unix(1000, 0), made: map[string]registry.GatewayReport{}}
+	return &scene{e: newExposed(1000, lifecycle.Exposure{Band: 3, Cap: 60, Threshold: 12}, 0), now: time.Unix(1000, 0), made: map[string]registry.GatewayReport{}}
 }
 
 // gateway adds to what a gateway has counted, and reports.
 func (s *scene) gateway(name string, requests, canary int64) {
 	r, ok := s.made[name]
 	if !ok {
-		r = registry.GatewayReport{Gateway: name, Started: s.now}
+		r = registry.GatewayReport{Gateway: name, Started: s.now, Pooled: s.pooled}
 	}
 	s.now = s.now.Add(time.Second)
 	r.Requests, r.CanaryRequests, r.Reported = r.Requests+requests, r.CanaryRequests+canary, s.now
@@ -65,6 +67,34 @@ func TestTheBoundIsEachGatewaysOwn(t *testing.T) {
 	require.Zero(t, s.e.overrun())
 	s.e.report(append([]registry.GatewayReport{}, s.made["a"], s.made["b"]))
 	require.Zero(t, s.e.overrun(), "a report that is there still is no new one")
+}
+
+func TestGatewaysThatShareAPoolAreHeldToOneBound(t *testing.T) {
+	t.Parallel()
+	s := newScene()
+	s.pooled = true
+	names := []string{"a", "b", "c"}
+	for _, name := range names {
+		s.gateway(name, 0, 0)
+	}
+	for range 50 {
+		s.gateway("a", 30, 0)
+		s.gateway("b", 30, 9) // one may serve what the others earned
+		s.gateway("c", 30, 0)
+	}
+	require.Zero(t, s.e.overrun())
+	// B of three is 25, and reports of three moments may be 3·0.1·30 requests of each apart.
+	s.gateway("a", 0, 25+27-3) // 3 are there from b's last
+	require.Zero(t, s.e.overrun())
+	s.gateway("b", 0, 1)
+	require.InDelta(t, 1, s.e.overrun(), 1e-9, "one request is over")
+
+	four := newScene()
+	four.pooled = true
+	for range 3000 { // 40% where 10% were meant, one request after the other
+		four.gateway("a", 10, 4)
+	}
+	require.Greater(t, four.e.overrun(), 8000.0)
 }
 
 func TestServersAreHeldAgainstReportsThatCameLater(t *testing.T) {

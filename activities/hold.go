@@ -86,7 +86,7 @@ func newHold(ctx context.Context, p Promotion, in steps.HoldInput) *hold {
 		h.seen = before
 		h.seen.Elapsed = max(before.Elapsed, in.Elapsed)
 	}
-	h.exposed = newExposed(in.Policy.Steps[in.Step].Share, in.Policy.Exposure.Cap, h.seen.Served)
+	h.exposed = newExposed(in.Policy.Steps[in.Step].Share, in.Policy.Exposure, h.seen.Served)
 	return h
 }
 

@@ -93,6 +93,7 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 			l.tellOthers(c.token.hash)
 		}
 	}
+	l.drawIfUrgent(l.exposure)
 	l.gauge()
 	return d
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/rollout"
 )
 
 // Store is what a gateway asks of the registry. Every method may fail for as long as PostgreSQL is down.
@@ -31,6 +32,8 @@ type Store interface {
 	Report(ctx context.Context, report Report) error
 	AddCanaryConversation(ctx context.Context, service, rollout, conversation string) error
 	CanaryConversation(ctx context.Context, service, rollout, conversation string) (bool, error)
+	// DrawCredit tells the pool of a rollout's credit what was earned and draws units from it.
+	DrawCredit(ctx context.Context, service, rolloutID string, draw rollout.Draw) (rollout.Grant, error)
 }
 
 // Report is what a gateway says of one service. Counts begin at 0 when the process starts.
@@ -41,6 +44,7 @@ type Report struct {
 	Generation int64     // applied: it decides every request from now on
 	Requests   int64     // that counted for the exposure
 	Canary     int64     // of them admitted to the canary
+	Pooled     bool      // their credit is of the rollout's pool
 	Started    time.Time // of the process
 }
 
@@ -81,6 +85,7 @@ type Config struct {
 	Lookup    time.Duration // for a running conversation that another gateway began; default 20ms
 	Refresh   time.Duration // between looks at endpoints and declarations; default 2s
 	ReportAll time.Duration // between reports; default 1s
+	DrawAll   time.Duration // between reports of earned credit to the pool, where none is urgent; default 100ms
 	Drain     time.Duration // for requests in flight at shutdown; default 20s
 
 	Metrics        prometheus.Registerer // default: a registry of its own
@@ -135,6 +140,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Lookup, 20*time.Millisecond)
 	setDefault(&c.Refresh, 2*time.Second)
 	setDefault(&c.ReportAll, time.Second)
+	setDefault(&c.DrawAll, 100*time.Millisecond)
 	setDefault(&c.Drain, 20*time.Second)
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return c, lifecycle.Wrap(err, "make the gateway's state folder")

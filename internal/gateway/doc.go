@@ -37,7 +37,9 @@
 // # Exposure
 //
 // A request that counts (chat and completions; embeddings are always stable's) adds the share p to the rollout's
-// credit, and a canary request takes 1 at admission; see package rollout for the rule and its bound. A running
+// credit, and a canary request takes 1 at admission; see package rollout for the rule and its bound. The credit is one
+// pool in the registry for all gateways. It is told what was earned, and units are drawn, behind the requests and ahead
+// of those that need them: no request waits for it, and without the registry nothing is granted. A running
 // conversation (it has assistant turns) that this gateway does not know goes to the canary only if its token or, within
 // Config.Lookup, the registry says that it was there before. A conversation that cannot be continued is moved to
 // stable for good.
@@ -64,9 +66,6 @@
 // conversations remembered in a rollout, and Config.MaxBody times the requests in flight.
 //
 // # Not promised
-//
-// One pool of credit over several gateways: each has credit of its own, so with n of them a window is bounded by
-// Σp + n·B and the share is reached more slowly.
 //
 // Stickiness: the exposure bound is hard, so it gives way. Exactly one attempt: a server that breaks off before
 // its first byte may have worked. Agreement of two gateways about conversations without a token inside the time

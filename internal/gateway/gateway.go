@@ -23,6 +23,7 @@ type Gateway struct {
 	balancer *balancer
 	metrics  *metrics
 	keys     *keyring
+	exposed  *exposureMetrics
 	reports  chan *lane
 	behind   chan canaryConversation
 
@@ -49,6 +50,7 @@ func New(config Config) (*Gateway, error) {
 		shelf:    shelf{dir: config.StateDir},
 		balancer: newBalancer(config.QueueTime, config.Queue, time.Second, config.Now),
 		metrics:  newMetrics(config.Metrics),
+		exposed:  newExposureMetrics(config.Metrics),
 		reports:  make(chan *lane, 64),
 		behind:   make(chan canaryConversation, 1024),
 		lanes:    map[string]*lane{},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/rollout"
 )
 
 // store is a registry in memory whose connection can be cut.
@@ -33,6 +35,7 @@ type store struct {
 	reports       chan Report
 	lookups       int
 	slow          chan struct{} // where set, look-ups wait for it
+	pool          rollout.Pool
 }
 
 var errDown = lifecycle.Errorf(lifecycle.Unavailable, "the registry is down")
@@ -151,6 +154,15 @@ func (s *store) CanaryConversation(ctx context.Context, _, rollout, conversation
 		return found, ctx.Err()
 	}
 	return found, err
+}
+
+func (s *store) DrawCredit(_ context.Context, _, _ string, d rollout.Draw) (rollout.Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return rollout.Grant{}, errDown
+	}
+	return s.pool.Draw(d), nil
 }
 
 // captured keeps what the gateway hands to capture.
@@ -298,7 +310,7 @@ func newWorld(t testing.TB, edit func(*Config)) *world {
 	w.config = Config{
 		ID: "gateway-1", Services: []string{"docs"}, StateDir: t.TempDir(), Store: w.store, Indexes: noIndexes{}, Capture: w.captured,
 		Keys: KeysOptional,
-		Key:  bytes.Repeat([]byte("k"), 32), Refresh: 5 * time.Millisecond, ReportAll: 5 * time.Millisecond,
+		Key:  bytes.Repeat([]byte("k"), 32), Refresh: 5 * time.Millisecond, ReportAll: 5 * time.Millisecond, DrawAll: time.Millisecond,
 		Now: w.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	if edit != nil {
@@ -354,12 +366,35 @@ func (w *world) awaitGeneration(generation int64) Report {
 	}
 }
 
+// settled waits until the pool has heard of what was earned and its answer is here: requests that follow then do not
+// race with questions that are asked behind them.
+func (w *world) settled() {
+	w.t.Helper()
+	l := w.gateway.lane("docs")
+	if l == nil {
+		return
+	}
+	require.Eventually(w.t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.exposure == nil || len(l.draw) > 0 || l.drawing {
+			return l.exposure == nil
+		}
+		worth, urgent := l.exposure.splitter.Due()
+		return !worth && !urgent
+	}, 10*time.Second, 50*time.Microsecond)
+}
+
 // route changes the route by one generation, with a lease that was just renewed, and waits until it is applied.
 func (w *world) route(edit func(*lifecycle.Route)) {
 	w.t.Helper()
 	var generation int64
 	w.store.change(func(s *store) {
+		before := s.route.Share
 		edit(&s.route)
+		if s.route.Share < before {
+			s.pool.Void()
+		}
 		s.route.Generation++
 		s.route.Lease++
 		generation = s.route.Generation
@@ -440,6 +475,7 @@ func (w *world) do(edit func(*http.Request), path, body, token string) reply {
 	edit(r)
 	out := httptest.NewRecorder()
 	w.handler.ServeHTTP(out, r)
+	w.settled()
 	return reply{out}
 }
 
@@ -458,3 +494,11 @@ func chat(words string, turns int) string {
 }
 
 const chatPath = "/v1/chat/completions"
+
+// sized gives the small number in the inner loop and the full one when REFIT_LONG is 1.
+func sized(short, long int) int {
+	if os.Getenv("REFIT_LONG") == "1" {
+		return long
+	}
+	return short
+}

@@ -18,6 +18,7 @@ type lane struct {
 	name string
 	log  *slog.Logger
 	wake chan struct{} // holds one: there is something to prepare
+	draw chan struct{} // holds one: there is something urgent to tell the pool
 
 	keeping sync.Mutex // held while the last stable route is written to disk; taken before mu
 
@@ -28,6 +29,7 @@ type lane struct {
 	stable   *bundle // that serves now; the old one until the route's is ready
 	canary   *bundle // nil: none, or not ready
 	exposure *exposure
+	drawing  bool // a question to the pool is under way
 	lease    rollout.Lease
 	held     bool // whether the lease was held when somebody looked last
 	applied  struct{ epoch, generation int64 }
@@ -41,7 +43,7 @@ type lane struct {
 func newLane(g *Gateway, name string) *lane {
 	return &lane{
 		g: g, name: name, log: g.config.Log.With("service", name),
-		wake: make(chan struct{}, 1), bundles: map[lifecycle.Digest]*bundle{}, complaints: map[string]string{},
+		wake: make(chan struct{}, 1), draw: make(chan struct{}, 1), bundles: map[lifecycle.Digest]*bundle{}, complaints: map[string]string{},
 		preparing: map[lifecycle.Digest]bool{},
 	}
 }
@@ -53,6 +55,7 @@ func (l *lane) run(ctx context.Context) {
 	defer wg.Wait()
 	wg.Go(func() { l.keepReady(ctx) })
 	wg.Go(func() { l.keepReporting(ctx) })
+	wg.Go(func() { l.keepDrawing(ctx) })
 	for {
 		err := l.g.config.Store.Follow(ctx, l.name, l.see)
 		if ctx.Err() != nil {
@@ -121,6 +124,9 @@ func (l *lane) settle() bool {
 	}
 	l.allow()
 	l.gauge()
+	if l.exposure != nil {
+		l.pokeDraw() // also the first question, which tells how things stand
+	}
 	if l.stable == nil || l.stable.id() != l.route.Stable {
 		return false
 	}
@@ -132,7 +138,7 @@ func (l *lane) settle() bool {
 // begin starts the exposure of a rollout. A rollout that cannot be meant leaves all traffic on stable. The lock is
 // held.
 func (l *lane) begin() {
-	exposure, err := newExposure(l.route, l.service.Rollout.Exposure)
+	exposure, err := l.g.newExposure(l.route, l.service.Rollout.Exposure)
 	if err != nil {
 		l.log.Error("the canary gets no traffic", "error", err)
 		l.canary = nil
@@ -155,6 +161,7 @@ func (l *lane) allow() {
 	if err := l.exposure.splitter.SetShare(share); err != nil {
 		l.log.Error("the canary gets no traffic", "error", err)
 	}
+	l.expire()
 	if lapsed {
 		l.g.metrics.lapses.WithLabelValues(l.name).Inc()
 		l.log.Warn("the canary's lease was not renewed; all traffic goes to stable", "rollout", l.exposure.rollout)
@@ -217,6 +224,6 @@ func (l *lane) snapshot() Report {
 	defer l.mu.Unlock()
 	return Report{
 		Service: l.name, Gateway: l.g.config.ID, Epoch: l.applied.epoch, Generation: l.applied.generation,
-		Requests: l.counts.requests, Canary: l.counts.canary, Started: l.g.started,
+		Requests: l.counts.requests, Canary: l.counts.canary, Pooled: true, Started: l.g.started,
 	}
 }

@@ -14,6 +14,7 @@ import (
 const (
 	readDeclaration = "read the declaration"
 	readEndpoints   = "read the endpoints"
+	drawCredit      = "draw exposure credit"
 )
 
 // storeTime bounds one question to the registry, so that one that hangs holds nothing up for long.

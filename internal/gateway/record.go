@@ -11,6 +11,7 @@ import (
 	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
+	"github.com/refitml/refit/internal/rollout"
 )
 
 var (
@@ -43,8 +44,17 @@ func (r Record) Release(ctx context.Context, service string, id lifecycle.Digest
 func (r Record) Report(ctx context.Context, report Report) error {
 	return r.ReportGateway(ctx, registry.GatewayReport{
 		Service: report.Service, Gateway: report.Gateway, Epoch: report.Epoch, Generation: report.Generation,
-		Requests: report.Requests, CanaryRequests: report.Canary, Started: report.Started,
+		Requests: report.Requests, CanaryRequests: report.Canary, Pooled: report.Pooled, Started: report.Started,
 	})
+}
+
+// DrawCredit is Store's.
+func (r Record) DrawCredit(ctx context.Context, service, rolloutID string, d rollout.Draw) (rollout.Grant, error) {
+	g, err := r.Registry.DrawCredit(ctx, registry.CreditDraw{
+		Service: service, Rollout: rolloutID, Gateway: d.Gateway, Epoch: d.Epoch, Earned: d.Earned, Given: d.Given,
+		Held: d.Held, Want: d.Want, Cap: d.Cap, Base: d.Base,
+	})
+	return rollout.Grant(g), err
 }
 
 // CachedIndexes opens indexes from the cache of artifacts on this machine. Without a cache every index is

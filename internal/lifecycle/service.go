@@ -125,8 +125,8 @@ type MetricPolicy struct {
 // Exposure is the rule by which a canary gets its share; see the design for what the numbers cost.
 type Exposure struct {
 	Band      float64 `json:"band,omitempty" jsonschema:"description=width of the coin's band in shares; default 3"`
-	Cap       float64 `json:"cap,omitempty" jsonschema:"description=credit at most (B); default 20"`
-	Threshold float64 `json:"threshold,omitempty" jsonschema:"description=credit from which new conversations toss (H); default 12"`
+	Cap       float64 `json:"cap,omitempty" jsonschema:"description=credit at most (B) over all gateways; one gateway uses 20 of the default of 60 and each further one adds 2.5"`
+	Threshold float64 `json:"threshold,omitempty" jsonschema:"description=credit from which new conversations toss (H) at one gateway; each further one adds 1.5; default 12"`
 }
 
 // FeedbackPolicy says when feedback becomes a dataset.
@@ -212,7 +212,7 @@ func (p RolloutPolicy) withDefaults() RolloutPolicy {
 		setDefault(&m.Tolerated, 1)
 	})
 	setDefault(&p.Exposure.Band, 3)
-	setDefault(&p.Exposure.Cap, 20)
+	setDefault(&p.Exposure.Cap, 60)
 	setDefault(&p.Exposure.Threshold, 12)
 	setDefault(&p.BakeTime, Duration(24*time.Hour))
 	setDefault(&p.AtBound, "roll-back")

@@ -276,23 +276,76 @@ func TestSharesThatCannotBe(t *testing.T) {
 func TestCreditIsPooled(t *testing.T) {
 	s := newStage(t)
 	s.rollOut(500)
-	draw := registry.CreditDraw{Service: svc, Rollout: s.claim.Owner.FirstRunID, Gateway: "a", Earned: 55_000, Want: 3, Cap: 50_000}
+	draw := registry.CreditDraw{
+		Service: svc, Rollout: s.claim.Owner.FirstRunID, Gateway: "a", Earned: 55_000, Want: 3, Cap: 60_000, Base: 50_000,
+	}
 	got, err := s.Registry.DrawCredit(s.ctx, draw)
 	require.NoError(t, err)
-	require.Equal(t, registry.CreditGrant{Units: 3, Total: 50_000}, got, "no more than the cap is kept")
+	require.Equal(t, registry.CreditGrant{Units: 3, Total: 50_000, Gateways: 1}, got, "no more than one gateway may use is kept")
 	other := draw
 	other.Gateway, other.Earned, other.Want = "b", 0, 9
 	got, err = s.Registry.DrawCredit(s.ctx, other)
 	require.NoError(t, err)
-	require.EqualValues(t, 2, got.Units)
+	require.Equal(t, registry.CreditGrant{Units: 2, Total: 50_000, Gateways: 2}, got)
 	draw.Held, draw.Want = 3, 1
 	got, err = s.Registry.DrawCredit(s.ctx, draw) // the same total reported again earns nothing
 	require.NoError(t, err)
-	require.Equal(t, registry.CreditGrant{Keep: 3, Total: 50_000}, got)
+	require.Equal(t, registry.CreditGrant{Keep: 3, Total: 50_000, Gateways: 2}, got)
 
 	_, err = s.Registry.SetShare(s.ctx, s.share(0, 100)) // a step down takes all credit
 	require.NoError(t, err)
 	got, err = s.Registry.DrawCredit(s.ctx, draw)
 	require.NoError(t, err)
 	require.Equal(t, registry.CreditGrant{Epoch: 1}, got)
+}
+
+func TestCreditEndsWithTheLease(t *testing.T) {
+	s := newStage(t)
+	s.rollOut(500)
+	draw := registry.CreditDraw{
+		Service: svc, Rollout: s.claim.Owner.FirstRunID, Gateway: "a", Earned: 55_000, Want: 2, Cap: 60_000, Base: 60_000,
+	}
+	got, err := s.Registry.DrawCredit(s.ctx, draw)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, got.Units)
+	_, err = s.Registry.RenewLease(s.ctx, svc, s.claim.Fence)
+	require.NoError(t, err)
+	draw.Held, draw.Want = 2, 3
+	got, err = s.Registry.DrawCredit(s.ctx, draw)
+	require.NoError(t, err)
+	require.Equal(t, registry.CreditGrant{Units: 3, Keep: 2, Total: 55_000, Gateways: 1}, got, "renewed in time it stays")
+
+	for name, shift := range map[string]string{"nobody renewed it": "-16 seconds", "the clock was set back": "1 hour"} {
+		require.NoError(t, s.as(s.OwnerURL, `UPDATE routes SET renewed_at = renewed_at + interval '`+shift+`'`), name)
+		got, err = s.Registry.DrawCredit(s.ctx, draw)
+		require.NoError(t, err)
+		require.Zero(t, got.Units+got.Keep, name)
+		_, err = s.Registry.RenewLease(s.ctx, svc, s.claim.Fence)
+		require.NoError(t, err)
+		before := draw.Epoch
+		got, err = s.Registry.DrawCredit(s.ctx, draw)
+		require.NoError(t, err)
+		require.Equal(t, registry.CreditGrant{Epoch: before + 1}, got, "after a lapse credit begins at 0: %s", name)
+		draw.Epoch = got.Epoch
+	}
+}
+
+func TestUnitsOfASilentGatewayAreLost(t *testing.T) {
+	s := newStage(t)
+	s.rollOut(500)
+	draw := func(gateway string, earned, held, want int64) registry.CreditGrant {
+		got, err := s.Registry.DrawCredit(s.ctx, registry.CreditDraw{
+			Service: svc, Rollout: s.claim.Owner.FirstRunID, Gateway: gateway, Earned: earned, Held: held, Want: want, Cap: 50_000, Base: 50_000,
+		})
+		require.NoError(t, err)
+		return got
+	}
+	require.EqualValues(t, 5, draw("dead", 90_000, 0, 5).Units)
+	require.EqualValues(t, 50_000, draw("alive", 90_000, 0, 5).Total, "there is no room")
+	require.NoError(t, s.as(s.OwnerURL, `UPDATE credit_draws SET seen_at = seen_at - interval '16 seconds' WHERE gateway = 'dead'`))
+	require.Equal(t, registry.CreditGrant{Total: 50_000, Gateways: 1}, draw("alive", 90_000, 0, 5), "it counts no more; its units do")
+	require.NoError(t, s.as(s.OwnerURL, `UPDATE credit_draws SET seen_at = seen_at - interval '15 seconds' WHERE gateway = 'dead'`))
+	require.Equal(t, registry.CreditGrant{Gateways: 1}, draw("alive", 90_000, 0, 5), "they are lost, and not given to others")
+	require.EqualValues(t, 1, draw("alive", 100_000, 0, 5).Units)
+	require.Zero(t, draw("dead", 90_000, 5, 5).Keep, "it comes back, and what it holds is void")
 }

@@ -28,8 +28,8 @@ const (
 type Config struct {
 	Key       []byte  // of this rollout, at least 16 bytes, the same at all its gateways; needed
 	Band      float64 // width of the coin's band at small shares, in shares; 1 or more; default 3
-	Cap       float64 // credit at most, in requests (B); 1 to 1,000,000; default 20
-	Threshold float64 // credit from which new conversations toss (H); 1 to Cap; default 12
+	Cap       float64 // credit at most, in requests (B); 1 to 1,000,000; default 60; one gateway uses 20 of it, or more where H asks for it
+	Threshold float64 // credit from which new conversations toss (H), at one gateway; 1 to Cap; default 12
 	Remember  int     // conversations remembered at least; twice as many at most; default 131,072
 	Pooled    bool    // credit comes from Deposit instead of from requests seen here
 }
@@ -68,7 +68,7 @@ type Splitter struct {
 // NewSplitter gives a splitter with share 0 and no credit, as after every restart.
 func NewSplitter(c Config) (*Splitter, error) {
 	setDefault(&c.Band, 3)
-	setDefault(&c.Cap, 20)
+	setDefault(&c.Cap, 60)
 	setDefault(&c.Threshold, 12)
 	setDefault(&c.Remember, 1<<17)
 	switch {
@@ -124,8 +124,20 @@ func (s *Splitter) Reset() {
 
 // dropCredit also drops what was earned and not reported yet, and any answer that is under way.
 func (s *Splitter) dropCredit() {
-	s.credit, s.purse.earned, s.purse.outside = 0, s.purse.sent, 0
+	s.credit, s.purse.earned, s.purse.outside, s.purse.gateways = 0, s.purse.sent, 0, 0
 	s.purse.serial++
+}
+
+// Bound gives B for so many gateways: over every window of requests the canary's are at most Σp and this many. The
+// policy has its defaults.
+func Bound(policy lifecycle.Exposure, gateways int) float64 {
+	s := Splitter{cap: int64(policy.Cap * float64(unit)), threshold: int64(policy.Threshold * float64(unit))}
+	return float64(s.limit(int64(max(1, gateways)))) / float64(unit)
+}
+
+// limit is the credit at most that n gateways may have together.
+func (s *Splitter) limit(n int64) int64 {
+	return min(s.cap, max(s.threshold*5/3, s.threshold+8*unit)+capPerGateway*(n-1))
 }
 
 // Share gives the share in force.
@@ -158,7 +170,7 @@ func (s *Splitter) Admit(r Request) Choice {
 	if s.pooled {
 		s.purse.earned += int64(s.share)
 	} else {
-		s.credit = min(s.cap, s.credit+int64(s.share))
+		s.credit = min(s.limit(1), s.credit+int64(s.share))
 	}
 	begun, known := s.known.get(r.Conversation)
 	if !known {
@@ -168,6 +180,7 @@ func (s *Splitter) Admit(r Request) Choice {
 	if c.Side == Canary {
 		if s.share > 0 && s.credit >= unit {
 			s.credit -= unit
+			s.purse.spent = true
 		} else {
 			c.Side, c.Moved, begun.side = Stable, true, Stable
 		}
@@ -188,8 +201,18 @@ func (s *Splitter) begin(r Request) begun {
 	}
 }
 
-// tosses says whether a new conversation tosses now.
-func (s *Splitter) tosses() bool { return s.share > 0 && s.credit+s.purse.outside >= s.threshold }
+// tosses says whether a new conversation tosses now. With a pool there must be a unit here, because nobody waits for
+// one; whether there is was decided by earlier requests.
+func (s *Splitter) tosses() bool {
+	if s.share == 0 || s.credit < unit {
+		return false
+	}
+	if !s.pooled {
+		return s.credit >= s.threshold
+	}
+	from := max(s.threshold, min(s.threshold+perGateway*(s.purse.gateways-1), s.cap*4/5))
+	return s.purse.gateways > 0 && s.credit+s.purse.outside >= from
+}
 
 // width is the band's width: the share's odds times Band, as a probability. For small shares that is nearly Band
 // times the share, it never passes 1, and its ratio to the share falls to 1 as the share grows.

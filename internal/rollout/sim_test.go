@@ -44,21 +44,20 @@ type talk struct {
 type traffic struct {
 	random   *rand.Rand
 	gateways int
+	width    int     // conversations side by side
+	tail     float64 // index of their lengths
 	open     []*talk
-	all      []*talk
 	next     uint64
 }
 
 func newTraffic(seed uint64, gateways int) *traffic {
-	return &traffic{random: rand.New(rand.NewPCG(seed, 42)), gateways: gateways, next: seed << 32}
+	return &traffic{random: rand.New(rand.NewPCG(seed, 42)), gateways: gateways, width: 60, tail: 1.5, next: seed << 32}
 }
 
 func (tr *traffic) request() *talk {
-	for len(tr.open) < 60 {
+	for len(tr.open) < tr.width {
 		tr.next++
-		turns := int(min(400, math.Pow(1-tr.random.Float64(), -1/1.5)))
-		t := &talk{hash: hashOf(tr.next), left: turns, gateway: tr.random.IntN(tr.gateways)}
-		tr.open, tr.all = append(tr.open, t), append(tr.all, t)
+		tr.open = append(tr.open, &talk{hash: hashOf(tr.next), left: pareto(tr.random, tr.tail), gateway: tr.random.IntN(tr.gateways)})
 	}
 	i := tr.random.IntN(len(tr.open))
 	t := tr.open[i]
@@ -148,7 +147,7 @@ func TestFivePercentIsFivePercent(t *testing.T) {
 		require.Zero(t, audit.Prefix)
 		limit := c.Cap
 		if limit == 0 {
-			limit = 20
+			limit = Bound(lifecycle.Exposure{Cap: 60, Threshold: 12}, 1)
 		}
 		require.LessOrEqual(t, audit.Window, limit*float64(gateways))
 		return row{run.reached(), run.movedPart(), float64(run.first)}
@@ -165,54 +164,20 @@ func TestFivePercentIsFivePercent(t *testing.T) {
 	require.Less(t, twenty.reached, full.reached)
 }
 
-// pooled is a set of gateways with one pool. A gateway draws when it needs a unit, and reports after every `each`
-// of its requests.
-type pooled struct {
-	pool     Pool
-	gateways []*Splitter
-	names    []string
-	since    []int
-	each     int
-}
-
-func (p *pooled) draw(g int, want int64) {
-	d := p.gateways[g].Draw(p.names[g], want)
-	_ = p.gateways[g].Deposit(d, p.pool.Draw(d))
-}
-
-func (p *pooled) admit(g int, r Request) Choice {
-	if p.gateways[g].Needs(r) {
-		p.draw(g, 1)
-	}
-	if p.since[g]++; p.since[g] >= p.each {
-		p.since[g] = 0
-		p.draw(g, 0)
-	}
-	return p.gateways[g].Admit(r)
-}
-
-func newPooled(t testing.TB, gateways, each int, share lifecycle.BasisPoints) *pooled {
-	p := &pooled{pool: Pool{Cap: 20 * unit}, each: each, since: make([]int, gateways)}
-	for g := range gateways {
-		p.gateways = append(p.gateways, splitter(t, Config{Pooled: true}, share))
-		p.names = append(p.names, string(rune('a'+g)))
-	}
-	return p
-}
-
 func TestPooledCreditIsAsGoodAsOneGateway(t *testing.T) {
 	t.Parallel()
-	const gateways, each = 20, 2
-	p := newPooled(t, gateways, each, 500)
-	run := newTraffic(2, gateways).run(sized(200_000, 2_000_000), 500,
-		func(k *talk, r Request) Choice { return p.admit(k.gateway, r) })
-	audit := Audit(run.accesses, 0)
-	t.Logf("20 gateways pooled: reached %.4f, moved %.4f, first %d, window %.2f", run.reached(), run.movedPart(), run.first, audit.Window)
-	require.Zero(t, audit.Prefix)
-	require.LessOrEqual(t, audit.Window, 20+0.05*gateways*each)
-	require.Greater(t, run.reached(), 0.95)
-	require.Less(t, run.movedPart(), 0.02)
-	require.Less(t, run.first, 600)
+	for _, gateways := range []int{1, 5, 20} {
+		f := newFleet(t, gateways, Config{}, 500)
+		run := f.serve(sized(200_000, 2_000_000), load{rate: 100, think: 20, tail: 1.5}, 2)
+		audit := Audit(run.accesses, 0)
+		t.Logf("%d gateways pooled: reached %.4f, moved %.4f, first %d, window %.2f, %.2f questions a request", gateways,
+			run.reached(), run.movedPart(), run.first, audit.Window, float64(f.asked)/float64(audit.Requests))
+		require.Zero(t, audit.Prefix)
+		bound := Bound(lifecycle.Exposure{Cap: 60, Threshold: 12}, gateways) + float64(f.heard)/float64(unit)
+		require.LessOrEqual(t, audit.Window, bound)
+		require.Greater(t, run.reached(), 0.97)
+		require.Less(t, run.movedPart(), 0.01)
+	}
 }
 
 func TestShareTestKeepsItsLevelOnTheRule(t *testing.T) {
