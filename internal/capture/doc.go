@@ -10,6 +10,10 @@
 // no answer waits for a sync. Segments are loaded in batches, each one transaction, and deleted once all of one is
 // loaded. A record is stored once however often it is loaded, because its ID is the key.
 //
+// Interactions are partitioned by their day in UTC. The loader makes partitions ahead, and for late records; what has
+// none (a day a year ago, a clock that is wrong, a database that was busy) is kept in the default partition, from
+// where it moves when its day is made.
+//
 // A segment is a pair of files of frames (magic, length, CRC-32C): NUMBER.spool with records, NUMBER.text with what
 // people wrote and read. A record names its text's place; the text names its record.
 //

@@ -10,9 +10,10 @@ import (
 
 // LoaderConfig sets up a loader. The zero value works.
 type LoaderConfig struct {
-	Batch int           // records of one transaction; default 500
-	Pause time.Duration // longest pause before trying again while PostgreSQL is gone; default 2s
-	Log   *slog.Logger  // default slog.Default()
+	Batch int              // records of one transaction; default 500
+	Pause time.Duration    // longest pause before trying again while PostgreSQL is gone; default 2s
+	Log   *slog.Logger     // default slog.Default()
+	Now   func() time.Time // default time.Now
 }
 
 // Loader brings a spool's records into PostgreSQL, in the order in which they were written.
@@ -20,6 +21,7 @@ type Loader struct {
 	spool  *Spool
 	store  *Store
 	config LoaderConfig
+	days   calendar
 }
 
 // NewLoader starts nothing.
@@ -29,7 +31,10 @@ func NewLoader(spool *Spool, store *Store, config LoaderConfig) *Loader {
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
-	return &Loader{spool: spool, store: store, config: config}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Loader{spool: spool, store: store, config: config, days: calendar{store: store, now: config.Now, known: map[time.Time]bool{}}}
 }
 
 // Run loads until ctx ends or the spool is closed and loaded; it goes on through failures of PostgreSQL. It
@@ -91,8 +96,12 @@ func (l *Loader) Load(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		if len(b.records) > 0 {
+			undated := l.days.keep(ctx, b.records)
 			if err := l.storeAll(ctx, b.records); err != nil {
 				return 0, err
+			}
+			if undated != nil {
+				l.config.Log.Warn("no partition could be made for a day; its interactions wait in the default one", "error", undated)
 			}
 		}
 		l.spool.loaded(b)

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,14 +75,32 @@ var interactionColumns = []string{
 	"service", "id", "conversation", "turn", "client", "release", "rollout", "step", "canary", "coin", "propensity",
 	"moved", "rescued", "endpoint", "started", "retrieval", "first_token", "model", "post_processing", "total",
 	"prompt_tokens", "completion_tokens", "outcome", "status", "guardrails", "finish", "passages", "input", "output",
+	"owner", "content", "scores", "parameters", "used",
 }
 
-func interactionRow(i *lifecycle.Interaction) []any {
+func interactionRow(i *lifecycle.Interaction) ([]any, error) {
+	used, err := json.Marshal(i.Used)
+	if err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "what interaction %s used: %w", i.ID, err)
+	}
+	parameters := []byte(i.Parameters)
+	if len(parameters) == 0 {
+		parameters = []byte("{}")
+	}
 	return []any{
 		text(i.Service), text(i.ID), text(i.Conversation), i.Turn, text(i.Client), text(string(i.Release)), text(i.Rollout),
 		i.Step, i.Canary, i.Coin, i.Propensity, i.Moved, i.Rescued, text(i.Endpoint), i.Started, i.Latency.Retrieval,
 		i.Latency.FirstToken, i.Latency.Model, i.Latency.PostProcessing, i.Latency.Total, i.Usage.Prompt, i.Usage.Completion,
 		text(i.Outcome), i.Status, texts(i.Guardrails), text(i.Finish), texts(i.Passages), text(i.Input), text(i.Output),
+		text(i.Owner), text(string(i.Content)), append([]float64{}, i.Scores...), parameters, used,
+	}, nil
+}
+
+var feedbackColumns = []string{"service", "id", "interaction", "kind", "reason", "correction", "at", "owner"}
+
+func feedbackRow(f *lifecycle.Feedback) []any {
+	return []any{
+		text(f.Service), text(f.ID), text(f.Interaction), f.Kind, text(f.Reason), text(f.Correction), f.At, text(f.Owner),
 	}
 }
 
@@ -98,45 +117,45 @@ func texts(list []string) []string {
 	return out
 }
 
-// store stores a batch in one transaction: into a temporary table first, because COPY knows no conflicts.
+// store stores a batch in one transaction. Each row is stored once, by its ID.
 func (s *Store) store(ctx context.Context, records []record) error {
+	var interactions, feedback [][]any
+	for _, r := range records {
+		if r.Feedback != nil {
+			feedback = append(feedback, feedbackRow(r.Feedback))
+			continue
+		}
+		row, err := interactionRow(r.Interaction)
+		if err != nil {
+			return err
+		}
+		interactions = append(interactions, row)
+	}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var rows [][]any
-		for _, r := range records {
-			if r.Interaction != nil {
-				rows = append(rows, interactionRow(r.Interaction))
-			}
+		if err := copyOnce(ctx, tx, "interactions", interactionColumns, interactions); err != nil {
+			return err
 		}
-		if len(rows) > 0 {
-			columns := strings.Join(interactionColumns, ", ")
-			_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS SELECT `+columns+` FROM interactions WITH NO DATA`)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.CopyFrom(ctx, pgx.Identifier{"arriving"}, interactionColumns, pgx.CopyFromRows(rows)); err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, `INSERT INTO interactions (`+columns+`) SELECT `+columns+` FROM arriving ON CONFLICT DO NOTHING`)
-			if err != nil {
-				return err
-			}
-		}
-		for _, r := range records {
-			f := r.Feedback
-			if f == nil {
-				continue
-			}
-			_, err := tx.Exec(ctx, `
-INSERT INTO feedback (service, id, interaction, kind, reason, correction, at)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-				text(f.Service), text(f.ID), text(f.Interaction), f.Kind, text(f.Reason), text(f.Correction), f.At)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return copyOnce(ctx, tx, "feedback", feedbackColumns, feedback)
 	})
 	return wrap(err, "store %d captured records", len(records))
+}
+
+// copyOnce copies rows by way of a temporary table, because COPY knows no conflicts. The table stays with its
+// connection, so that batches do not fill the catalogue.
+func copyOnce(ctx context.Context, tx pgx.Tx, table string, columns []string, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	arriving, list := "arriving_"+table, strings.Join(columns, ", ")
+	_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE IF NOT EXISTS `+arriving+` ON COMMIT DELETE ROWS AS SELECT `+list+` FROM `+table+` WITH NO DATA`)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{arriving}, columns, pgx.CopyFromRows(rows)); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO `+table+` (`+list+`) SELECT `+list+` FROM `+arriving+` ON CONFLICT DO NOTHING`)
+	return err
 }
 
 // wrap gives err its kind and says what was being tried. Nil stays nil.

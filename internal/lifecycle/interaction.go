@@ -1,6 +1,9 @@
 package lifecycle
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Interaction is one served request. Prompt and answer travel only to capture's store; nothing here
 // is logged.
@@ -29,6 +32,34 @@ type Interaction struct {
 	Passages     []string  `json:"passages,omitempty"` // chunk IDs, best first
 	Input        string    `json:"input,omitempty"`    // last user text, where the service captures content
 	Output       string    `json:"output,omitempty"`
+
+	Owner      string          `json:"owner,omitempty"`      // keyed hash of the API key that asked; "" where none did
+	Content    Content         `json:"content,omitempty"`    // what became of Input and Output
+	Scores     []float64       `json:"scores,omitempty"`     // of Passages, in their order
+	Parameters json.RawMessage `json:"parameters,omitempty"` // that the answer was made with, as one JSON object
+	Used       Used            `json:"used,omitzero"`
+}
+
+// Content says what became of an interaction's input and output. The empty one is a former release's.
+type Content string
+
+// What may become of them.
+const (
+	ContentFull    Content = "full"        // kept, redacted where the service says so
+	ContentNone    Content = "none"        // the service keeps none
+	ContentSampled Content = "sampled-out" // the conversation is not in the sample
+	ContentDropped Content = "dropped"     // given up for want of room, or damaged on disk
+)
+
+// Used names what an answer was made with: digests of parts of its release. Empty ones were not used.
+type Used struct {
+	Model       Digest `json:"model,omitempty"`
+	Adapter     Digest `json:"adapter,omitempty"`
+	Prompt      Digest `json:"prompt,omitempty"`
+	Index       Digest `json:"index,omitempty"`
+	Embedder    Digest `json:"embedder,omitempty"`
+	Parameters  Digest `json:"parameters,omitempty"`
+	PostProcess Digest `json:"post_process,omitempty"`
 }
 
 // Latency per component, in seconds.
@@ -55,6 +86,7 @@ type Feedback struct {
 	Reason      string    `json:"reason,omitempty"`     // short code or text, bounded
 	Correction  string    `json:"correction,omitempty"` // what the answer should have been
 	At          time.Time `json:"at"`
+	Owner       string    `json:"owner,omitempty"` // keyed hash of the API key that said it; "" where none did
 }
 
 // FeedbackKinds lists what feedback may say.
