@@ -290,6 +290,7 @@ type world struct {
 	t        testing.TB
 	store    *store
 	upstream *upstream
+	more     []*upstream // that a test added
 	captured *captured
 	clock    *clock
 	gateway  *Gateway
