@@ -15,6 +15,7 @@ const (
 	Chat        = "chat"        // /v1/chat/completions
 	Completions = "completions" // /v1/completions
 	Embeddings  = "embeddings"  // /v1/embeddings
+	Images      = "images"      // /v1/images/generations
 )
 
 // Outcomes of a request, as interactions spell them.
@@ -60,7 +61,7 @@ type Upstream struct {
 
 // Request is what a client asked.
 type Request struct {
-	Endpoint string      // Chat, Completions or Embeddings
+	Endpoint string      // Chat, Completions, Embeddings or Images
 	Body     []byte      // the client's JSON, bounded by the caller; never changed
 	Header   http.Header // only trace context, x-request-id and x-refit-conversation-hash cross
 	Asked    *Asked      // what Read gave, in place of Endpoint and Body; default: Do reads them
@@ -96,6 +97,7 @@ type Settings struct {
 	FirstByte   time.Duration    // until the server's answer begins; default 2 min
 	Idle        time.Duration    // between two reads of an answer; default 1 min
 	MaxResponse int              // bytes of an answer that is no stream; default 16 MiB
+	MaxImages   int              // bytes of an answer that holds images; default 64 MiB
 	MaxEvent    int              // bytes of one event of a stream; default 1 MiB
 	MaxText     int              // bytes of Input and Output kept in the result; default 16 KiB
 }
@@ -114,6 +116,7 @@ func New(settings Settings) *Path {
 	setDefault(&settings.FirstByte, 2*time.Minute)
 	setDefault(&settings.Idle, time.Minute)
 	setDefault(&settings.MaxResponse, 16<<20)
+	setDefault(&settings.MaxImages, 64<<20)
 	setDefault(&settings.MaxEvent, 1<<20)
 	setDefault(&settings.MaxText, 16<<10)
 	return &Path{settings: settings}

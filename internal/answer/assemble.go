@@ -3,6 +3,7 @@ package answer
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,9 +65,9 @@ func understand(endpoint string, body []byte) (asked, error) {
 	if a.body, err = parseObject(body); err != nil {
 		return a, err
 	}
-	if err := a.body.exact(append([]string{
+	if err := a.body.exact(slices.Concat([]string{
 		"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "echo",
-	}, samplingKeys...)...); err != nil {
+	}, samplingKeys, diffusionKeys)...); err != nil {
 		return a, err
 	}
 	if at, ok := a.body.find("model"); ok {
@@ -82,6 +83,9 @@ func understand(endpoint string, body []byte) (asked, error) {
 	}
 	if a.stream, err = a.flag("stream"); err != nil {
 		return a, err
+	}
+	if endpoint == Images {
+		return a, a.readImage()
 	}
 	if at, ok := a.body.find("stream_options"); ok && !isNull(at.of(body)) {
 		options, ok := a.body.child("stream_options")
@@ -238,6 +242,20 @@ func (a *asked) readPrompt() error {
 	return nil
 }
 
+// readImage reads what an image is asked for by.
+func (a *asked) readImage() error {
+	if a.stream {
+		return lifecycle.Errorf(lifecycle.Invalid, "stream: images come whole; leave it out")
+	}
+	at, ok := a.body.find("prompt")
+	if !ok || a.body.doc[at.from] != '"' {
+		return lifecycle.Errorf(lifecycle.Invalid, "prompt: missing or not a text; say what the image shows")
+	}
+	a.query = text(at.of(a.body.doc))
+	a.first = a.query
+	return nil
+}
+
 // assemble gives the body for the model server.
 func (b *Bundle) assemble(a *asked, model string, passages []Passage) ([]byte, error) {
 	edits := []edit{a.body.set("model", quoted(model))}
@@ -246,6 +264,9 @@ func (b *Bundle) assemble(a *asked, model string, passages []Passage) ([]byte, e
 	}
 	if a.stream {
 		edits = append(edits, a.meter())
+	}
+	if a.endpoint == Images {
+		return apply(a.body.doc, append(edits, b.diffusion(a)...)), nil
 	}
 	edits = append(edits, b.parameters(a)...)
 	if a.endpoint == Chat {
@@ -300,12 +321,40 @@ func (b *Bundle) parameters(a *asked) []edit {
 		}
 		own["stop"] = append(append([]byte("["), bytes.Join(stops, []byte(","))...), ']')
 	}
+	return append(edits, a.own(samplingKeys, own, p.Override)...)
+}
+
+// diffusionKeys are the parameters of a diffusion model by the names that servers know them by, the ones that a
+// release sets first.
+var diffusionKeys = []string{
+	"num_inference_steps", "guidance_scale", "scheduler", "steps", "step", "guidance", "cfg_scale", "true_cfg_scale", "sampler",
+}
+
+// diffusion puts the release's diffusion parameters in place of the client's, as parameters does for sampling: how
+// an image is made is a release's business, and the steps are what its latency is made of.
+func (b *Bundle) diffusion(a *asked) []edit {
+	p := b.Release.Parameters
+	own := map[string][]byte{}
+	if d := p.Diffusion; d != nil {
+		own["num_inference_steps"] = strconv.AppendInt(nil, int64(d.Steps), 10)
+		own["guidance_scale"] = number(d.Guidance)
+		if d.Scheduler != "" {
+			own["scheduler"] = quoted(d.Scheduler)
+		}
+	}
+	return a.own(diffusionKeys, own, p.Override)
+}
+
+// own gives the edits that put the release's values in place of the client's. A value that the release does not set
+// is the server's default, so the client's is dropped. Where clients may override, theirs stay.
+func (a *asked) own(keys []string, values map[string][]byte, override bool) []edit {
+	var edits []edit
 	var dropped []string
-	for _, key := range samplingKeys {
+	for _, key := range keys {
 		_, theirs := a.body.find(key)
-		value, ours := own[key]
+		value, ours := values[key]
 		switch {
-		case theirs && p.Override:
+		case theirs && override:
 		case ours:
 			edits = append(edits, a.body.set(key, value))
 		case theirs:

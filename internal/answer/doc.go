@@ -12,6 +12,8 @@
 // with passages put before the last user message; the sampling parameters, unless the release lets
 // clients override them; and stream_options.include_usage, so that streams are metered. Every other
 // byte, unknown fields, key order and the text of numbers arrive as the client wrote them. The
+// images endpoint takes the release's diffusion parameters (num_inference_steps, guidance_scale, scheduler) in place of
+// the client's; prompt, retrieval and rules are for text and do not hold there, and images are not streamed. The
 // completions endpoint is raw: parameters and rules hold there, prompt and retrieval do not. A completions
 // request that asks only for a score (echo, max_tokens 0) generates nothing, so no rule applies to it.
 //

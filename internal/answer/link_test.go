@@ -69,6 +69,7 @@ func TestConnectionsThatTheServerClosesCauseNeitherAnErrorNorASecondGeneration(t
 			})
 		}
 		clients.Wait()
+		path.settings.Client.CloseIdleConnections() // the server waits for them
 		require.EqualValues(t, 240, answered.Load())
 		require.Equal(t, answered.Load(), generated.Load(), "each request was answered once")
 	}

@@ -46,11 +46,12 @@ func (r *run) do(ctx context.Context, up Upstream, request Request) error {
 	if err != nil {
 		return err
 	}
-	path := "/v1/completions"
-	if r.asked.endpoint == Chat {
-		path = "/v1/chat/completions"
-	}
-	return r.call(ctx, up, path, body, request.Header)
+	return r.call(ctx, up, paths[r.asked.endpoint], body, request.Header)
+}
+
+// paths of the endpoints at a model server.
+var paths = map[string]string{
+	Chat: "/v1/chat/completions", Completions: "/v1/completions", Embeddings: "/v1/embeddings", Images: "/v1/images/generations",
 }
 
 // retrieve searches the index with the last user text of a chat.
@@ -84,7 +85,7 @@ func (r *run) embed(ctx context.Context, up Upstream, request Request) error {
 	if err != nil {
 		return err
 	}
-	return r.call(ctx, up, "/v1/embeddings", body, request.Header)
+	return r.call(ctx, up, paths[Embeddings], body, request.Header)
 }
 
 func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header) error {
@@ -146,7 +147,11 @@ func (r *run) keep(s string) {
 
 // whole passes on an answer that is no stream.
 func (r *run) whole(response *http.Response) error {
-	doc, err := readBounded(response.Body, r.path.settings.MaxResponse)
+	limit := r.path.settings.MaxResponse
+	if r.asked.endpoint == Images {
+		limit = r.path.settings.MaxImages
+	}
+	doc, err := readBounded(response.Body, limit)
 	if err != nil {
 		return err
 	}
@@ -154,10 +159,7 @@ func (r *run) whole(response *http.Response) error {
 	if err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer: %s", err.Error())
 	}
-	var usage lifecycle.Usage
-	if body.decode("usage", &usage) {
-		r.result.Usage = usage
-	}
+	r.meter(body)
 	edits, err := r.cleanWhole(body)
 	if err != nil {
 		return err
@@ -166,8 +168,29 @@ func (r *run) whole(response *http.Response) error {
 	return r.send(apply(doc, edits))
 }
 
+// meter keeps the usage that an answer or a chunk brings, and says whether it brings one. Images count input and
+// output where texts count prompt and completion.
+func (r *run) meter(body object) bool {
+	var usage struct {
+		lifecycle.Usage
+		Input  int `json:"input_tokens"`
+		Output int `json:"output_tokens"`
+	}
+	if !body.decode("usage", &usage) {
+		return false
+	}
+	r.result.Usage = usage.Usage
+	if r.asked.endpoint == Images {
+		r.result.Usage = lifecycle.Usage{Prompt: usage.Input, Completion: usage.Output}
+	}
+	return true
+}
+
 func (r *run) cleanWhole(body object) ([]edit, error) {
-	if r.asked.endpoint == Embeddings {
+	if r.asked.endpoint == Embeddings || r.asked.endpoint == Images {
+		if at, ok := body.find("data"); !ok || body.doc[at.from] != '[' {
+			return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer has no data")
+		}
 		return nil, nil
 	}
 	choices, err := choicesOf(body)

@@ -95,11 +95,7 @@ func (f *flow) pass(e event) error {
 	if _, failed := body.find("error"); failed {
 		return f.failed(e)
 	}
-	var usage lifecycle.Usage
-	metered := body.decode("usage", &usage)
-	if metered {
-		f.result.Usage = usage
-	}
+	metered := f.meter(body)
 	choices, err := choicesOf(body)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 func (s *Store) Accesses(ctx context.Context, service, rollout string, step int) ([]bool, error) {
 	rows, err := s.pool.Query(ctx, `
 SELECT canary FROM interactions
-WHERE service = $1 AND rollout = $2 AND step = $3 AND endpoint IN ('chat', 'completions')
+WHERE service = $1 AND rollout = $2 AND step = $3 AND endpoint IN ('chat', 'completions', 'images')
 ORDER BY started, id`, service, rollout, step)
 	if err != nil {
 		return nil, wrap(err, "read what step %d of rollout %s served", step, rollout)

@@ -4,9 +4,10 @@
 //
 // # For clients
 //
-//	POST /v1/chat/completions, /v1/completions, /v1/embeddings   the OpenAI API; "model" names the service
+//	POST /v1/chat/completions, /v1/completions, /v1/embeddings,
+//	     /v1/images/generations   the OpenAI API; "model" names the service
 //	POST /v1/feedback     {service, interaction, kind, reason, correction, id}; sent twice it counts once
-//	GET  /v1/models       services that can answer
+//	GET  /v1/models, /v1/models/NAME   services that can answer
 //	GET  /healthz         the process lives
 //	GET  /readyz          200 when the services can answer, 503 else and while draining
 //	GET  /metrics         where the owner of the process gave a handler
@@ -36,7 +37,7 @@
 //
 // # Exposure
 //
-// A request that counts (chat and completions; embeddings are always stable's) adds the share p to the rollout's
+// A request that counts (chat, completions and images; embeddings are always stable's) adds the share p to the rollout's
 // credit, and a canary request takes 1 at admission; see package rollout for the rule and its bound. The credit is one
 // pool in the registry for all gateways. It is told what was earned, and units are drawn, behind the requests and ahead
 // of those that need them: no request waits for it, and without the registry nothing is granted. A running

@@ -13,8 +13,10 @@ func (g *Gateway) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/chat/completions", g.answering(answer.Chat))
 	mux.HandleFunc("POST /v1/completions", g.answering(answer.Completions))
 	mux.HandleFunc("POST /v1/embeddings", g.answering(answer.Embeddings))
+	mux.HandleFunc("POST /v1/images/generations", g.answering(answer.Images))
 	mux.HandleFunc("POST /v1/feedback", g.feedback)
 	mux.HandleFunc("GET /v1/models", g.models)
+	mux.HandleFunc("GET /v1/models/{name}", g.model)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -28,13 +30,25 @@ func (g *Gateway) Handler() http.Handler {
 			message: "this gateway has no " + r.Method + " at this path",
 		}.write(w)
 	})
-	return mux
+	return notProxied(mux)
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(value) // the client may be gone; there is nobody left to tell
+}
+
+// model is a service as clients see it.
+type model struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+func (g *Gateway) modelOf(l *lane) model {
+	return model{ID: l.name, Object: "model", Created: g.started.Unix(), OwnedBy: "refit"}
 }
 
 // models lists the services that can answer now: to clients, a service is a model.
@@ -44,19 +58,41 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 		g.refuseCaller(w, *p)
 		return
 	}
-	type model struct {
-		ID      string `json:"id"`
-		Object  string `json:"object"`
-		Created int64  `json:"created"`
-		OwnedBy string `json:"owned_by"`
-	}
 	list := []model{}
 	for _, l := range g.allLanes() {
 		if _, ok := l.ready(); ok && caller.may(l.name) {
-			list = append(list, model{ID: l.name, Object: "model", Created: g.started.Unix(), OwnedBy: "refit"})
+			list = append(list, g.modelOf(l))
 		}
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
+}
+
+// model shows one service. One that cannot answer now, or that the caller may not use, is not there, as in the list.
+func (g *Gateway) model(w http.ResponseWriter, r *http.Request) {
+	caller, p := g.keys.enter(w, r)
+	if p != nil {
+		g.refuseCaller(w, *p)
+		return
+	}
+	if l := g.lane(r.PathValue("name")); l != nil && caller.may(l.name) {
+		if _, ok := l.ready(); ok {
+			writeJSON(w, http.StatusOK, g.modelOf(l))
+			return
+		}
+	}
+	noService(r.PathValue("name")).write(w)
+}
+
+// notProxied refuses requests that name a host as a proxy's do: nothing here is fetched for anybody.
+func notProxied(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Host != "" || r.URL.Scheme != "" || r.Method == http.MethodConnect {
+			w.Header().Set("Connection", "close")
+			badRequest("the request names a host as if this were a proxy; ask for a path").write(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ready is for load balancers: 200 when at least one service can answer and none of those that this gateway

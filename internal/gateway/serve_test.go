@@ -140,6 +140,12 @@ func TestModelsAndReadiness(t *testing.T) {
 	status, body := get("/v1/models")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, `"id":"docs"`)
+	status, body = get("/v1/models/docs")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, `{"id":"docs","object":"model"`)
+	status, body = get("/v1/models/other")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Contains(t, body, "model_not_found")
 	status, body = get("/readyz")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, w.stable.ID().Short())
@@ -171,6 +177,28 @@ func TestEmbeddingsAreStables(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	asked := w.upstream.asked()
 	require.Equal(t, "embedder-of-"+w.stable.ID().Short(), asked[len(asked)-1])
+}
+
+func TestImagesCountAsChatsDo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.rollout(9000)
+	w.upstream.behave(func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+		fmt.Fprint(w, `{"created":1,"data":[{"url":"http://127.0.0.1:1/never-fetched"}]}`)
+		return true
+	})
+	before := w.counted()
+	sides := map[bool]int{}
+	for i := range 60 {
+		body := fmt.Sprintf(`{"model":"docs","prompt":"a cat %d","image_url":"http://127.0.0.1:1/x"}`, i)
+		r := w.ask("/v1/images/generations", body, "")
+		require.Equal(t, http.StatusOK, r.Code, r.Body.String())
+		sides[r.release() == string(w.canary.ID())]++
+	}
+	require.EqualValues(t, 60, w.counted()-before)
+	require.Positive(t, sides[true], "the canary makes images")
+	require.Positive(t, sides[false])
+	require.Equal(t, "images", w.captured.last(t).Endpoint)
 }
 
 // serveTCP gives the handler a real listener, as streams and cancels need one.

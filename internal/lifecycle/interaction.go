@@ -21,7 +21,7 @@ type Interaction struct {
 	Propensity   float64   `json:"propensity"`        // of the coin; 0 without one
 	Moved        bool      `json:"moved,omitempty"`   // from canary to stable at this request
 	Rescued      bool      `json:"rescued,omitempty"` // stable answered after the canary failed
-	Endpoint     string    `json:"endpoint"`          // "chat", "completions", "embeddings"
+	Endpoint     string    `json:"endpoint"`          // "chat", "completions", "embeddings", "images"
 	Started      time.Time `json:"started"`
 	Latency      Latency   `json:"latency"`
 	Usage        Usage     `json:"usage"`

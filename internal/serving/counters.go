@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
@@ -16,7 +17,7 @@ import (
 // requestsMetric is the reference runtime's own counter of requests by served name.
 const requestsMetric = "refit_runtime_requests_total"
 
-// Served reads how many generation requests (chat and completions) the model servers admitted under each
+// Served reads how many generation requests (chat, completions and images) the model servers admitted under each
 // name, summed over the endpoints, each server once. It is what the servers counted themselves, not what a
 // gateway says it sent. Counters begin at 0 when a server starts and include warm-up requests: take
 // differences, and a lower number than before means a restart. A server that cannot be read is an error,
@@ -68,7 +69,7 @@ func parseServed(body []byte) (map[string]int64, error) {
 			labels[pair.GetName()] = pair.GetValue()
 		}
 		admitted := labels["outcome"] != "rejected" && labels["outcome"] != "not_found" && labels["outcome"] != "invalid"
-		if (labels["endpoint"] == "chat" || labels["endpoint"] == "completions") && admitted {
+		if slices.Contains([]string{"chat", "completions", "images"}, labels["endpoint"]) && admitted {
 			counts[labels["model"]] += int64(metric.GetCounter().GetValue())
 		}
 	}
