@@ -92,6 +92,7 @@ func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, h
 	r.sent = r.path.settings.Now()
 	response, err := r.path.call(ctx, up, path, body, header)
 	if err != nil {
+		r.result.Latency.Model = r.since(r.sent)
 		return err
 	}
 	defer response.Body.Close()

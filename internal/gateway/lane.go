@@ -14,11 +14,12 @@ import (
 // rollout in flight. What decides a request is read and written under one lock, so that no request is admitted
 // to a canary after the route that ended it was applied.
 type lane struct {
-	g    *Gateway
-	name string
-	log  *slog.Logger
-	wake chan struct{} // holds one: there is something to prepare
-	draw chan struct{} // holds one: there is something urgent to tell the pool
+	g       *Gateway
+	name    string
+	numbers laneNumbers
+	log     *slog.Logger
+	wake    chan struct{} // holds one: there is something to prepare
+	draw    chan struct{} // holds one: there is something urgent to tell the pool
 
 	keeping sync.Mutex // held while the last stable route is written to disk; taken before mu
 
@@ -42,7 +43,7 @@ type lane struct {
 
 func newLane(g *Gateway, name string) *lane {
 	return &lane{
-		g: g, name: name, log: g.config.Log.With("service", name),
+		g: g, name: name, numbers: g.metrics.lane(name), log: g.config.Log.With("service", name),
 		wake: make(chan struct{}, 1), draw: make(chan struct{}, 1), bundles: map[lifecycle.Digest]*bundle{}, complaints: map[string]string{},
 		preparing: map[lifecycle.Digest]bool{},
 	}
@@ -174,8 +175,8 @@ func (l *lane) gauge() {
 	if l.exposure != nil {
 		credit, share = l.exposure.splitter.Credit(), l.exposure.splitter.Share()
 	}
-	l.g.metrics.credit.WithLabelValues(l.name).Set(credit)
-	l.g.metrics.share.WithLabelValues(l.name).Set(float64(share))
+	l.numbers.credit.Set(credit)
+	l.numbers.share.Set(float64(share))
 }
 
 // ready says whether the lane can answer, and with what.

@@ -121,8 +121,9 @@ func (l *lane) adopt(ctx context.Context, change func()) {
 	l.mu.Unlock()
 
 	for _, id := range dropped {
-		l.g.metrics.forget(l.name, id)
+		l.g.metrics.forget(l.name, id, l.g.config.Now())
 	}
+	l.g.metrics.sweep(l.g.config.Now())
 	if len(dropped) > 0 {
 		l.g.forgetServers()
 	}

@@ -64,11 +64,18 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 	require.Equal(t, http.StatusOK, r.Code)
 	short := w.stable.ID().Short()
 	require.Contains(t, r.Body.String(), `refit_gateway_requests_total{endpoint="chat",outcome="ok",release="`+short+`",service="docs",side="stable"} 2`)
-	require.Contains(t, r.Body.String(), `refit_gateway_component_seconds_count{component="model",release="`+short+`",service="docs",side="stable"} 2`)
+	require.Contains(t, r.Body.String(), `refit_gateway_component_seconds_count{component="model",outcome="ok",release="`+short+`",service="docs",side="stable"} 2`)
 	require.Contains(t, r.Body.String(), `refit_gateway_route_generation{service="docs"} 1`)
 
 	next := w.release("next", nil)
 	w.route(func(r *lifecycle.Route) { r.Stable = next.ID() })
+	w.await(func() bool {
+		w.gateway.metrics.mu.Lock()
+		defer w.gateway.metrics.mu.Unlock()
+		return len(w.gateway.metrics.leaving) == 1
+	})
+	require.Contains(t, w.get("/metrics").Body.String(), short, "answers that are under way are still counted")
+	w.clock.move(leavingTime)
 	require.Eventually(t, func() bool { return !strings.Contains(w.get("/metrics").Body.String(), short) },
 		10*time.Second, time.Millisecond, "releases that no route names leave the labels")
 }

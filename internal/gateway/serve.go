@@ -23,8 +23,9 @@ type request struct {
 	token    token
 	decided  decision
 	sink     *sink
-	place    *place // on stable, taken before anything was decided; nil once it was used or given back
-	tried    string // address of a server that could not be reached
+	place    *place        // on stable, taken before anything was decided; nil once it was used or given back
+	queued   time.Duration // for places, so far
+	tried    string        // address of a server that could not be reached
 	record   lifecycle.Interaction
 	captured bool
 }
@@ -61,21 +62,23 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		}
 		result := &answer.Result{}
 		defer func() { g.keys.settle(spent, result) }()
+		arrived := g.config.Now()
 		place, p := l.enter(r.Context())
 		if p != nil {
 			p.write(w)
 			return
 		}
 		defer place.done(false)
+		queued := g.config.Now().Sub(arrived)
 		client := g.signer.client(r, g.config.ClientHeader, caller.id())
 		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header)
 		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint})
-		g.metrics.inFlight.WithLabelValues(l.name).Inc()
-		defer g.metrics.inFlight.WithLabelValues(l.name).Dec()
+		l.numbers.inFlight.Inc()
+		defer l.numbers.inFlight.Dec()
 		interaction := "int-" + strings.ToLower(rand.Text())
 		q = &request{
 			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
-			sink: &sink{patience: patience{w: w, limit: g.config.Patience}}, place: place,
+			sink: &sink{patience: patience{w: w, limit: g.config.Patience}}, place: place, queued: queued,
 			record: lifecycle.Interaction{
 				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
@@ -178,7 +181,10 @@ func (q *request) takePlace(ctx context.Context, b *bundle, not ...string) (*pla
 	if p != nil { // the route changed while the request waited
 		p.done(false)
 	}
-	return q.g.balancer.acquire(ctx, b, not...)
+	began := q.g.config.Now()
+	p, err := q.g.balancer.acquire(ctx, b, not...)
+	q.queued += q.g.config.Now().Sub(began)
+	return p, err
 }
 
 // tryStable asks stable, and another of its servers when the first could not be reached.
@@ -255,11 +261,8 @@ func (q *request) refusal(err error) problem {
 
 // finish counts how one side's part of the request ended.
 func (q *request) finish(served *bundle, side string, result answer.Result, outcome string) {
-	m := q.g.metrics
-	m.requests.WithLabelValues(q.lane.name, q.endpoint, served.id().Short(), side, outcome).Inc()
-	if outcome == answer.OutcomeOK || outcome == answer.OutcomeRefused {
-		m.observe(q.lane.name, served.id(), side, result.Latency)
-	}
+	result.Latency.Queue = q.queued.Seconds()
+	served.meter.ended(q.endpoint, side, outcome, result.Latency, result.Usage)
 }
 
 // capture hands on what happened. A rescued request stays the canary's, as an error: that is what its
@@ -267,6 +270,7 @@ func (q *request) finish(served *bundle, side string, result answer.Result, outc
 func (q *request) capture(result answer.Result) {
 	i := q.record
 	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
+	i.Latency.Queue = q.queued.Seconds()
 	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
 	if i.Rescued {
 		i.Outcome = answer.OutcomeError

@@ -65,6 +65,7 @@ type Used struct {
 // Latency per component, in seconds.
 type Latency struct {
 	Retrieval      float64 `json:"retrieval"`
+	Queue          float64 `json:"queue,omitempty"` // for places on model servers
 	FirstToken     float64 `json:"first_token"`
 	Model          float64 `json:"model"`
 	PostProcessing float64 `json:"post_processing"`
