@@ -107,7 +107,7 @@ func holds(t require.TestingT, a Account) {
 func TestARecordIsWrittenWhenItsAnswerMayEnd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := open(t, SpoolConfig{Dir: dir, Flush: time.Hour})
+	s := open(t, SpoolConfig{Dir: dir, Flush: time.Hour, Wait: time.Minute})
 	var wg sync.WaitGroup
 	for n := range 200 {
 		wg.Go(func() {

@@ -17,7 +17,7 @@ import (
 type SpoolConfig struct {
 	Dir     string        // for this process alone; made if it is not there
 	Memory  int64         // bytes of records that wait while the disk takes none; default 32 MiB
-	Wait    time.Duration // that an answer's end waits for its record to be written; default 250ms
+	Wait    time.Duration // that an answer's end waits for its record to be written; default 1s
 	Flush   time.Duration // from a write until the sync that covers it begins, at most; default 50ms
 	Retry   time.Duration // between tries to write while the disk takes nothing; default 500ms
 	Segment int64         // bytes after which a new pair of files begins; default 8 MiB
@@ -80,7 +80,7 @@ func openSpool(config SpoolConfig, create func(string) (file, error)) (*Spool, e
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "capture: give the spool a folder")
 	}
 	setDefault(&config.Memory, 32<<20)
-	setDefault(&config.Wait, 250*time.Millisecond)
+	setDefault(&config.Wait, time.Second)
 	setDefault(&config.Flush, 50*time.Millisecond)
 	setDefault(&config.Retry, 500*time.Millisecond)
 	setDefault(&config.Segment, 8<<20)

@@ -34,7 +34,7 @@ func TestGatewayProcess(t *testing.T) {
 	if dir == "" {
 		t.Skip("only as another test's process")
 	}
-	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Segment: 32 << 10, Log: slog.New(slog.DiscardHandler)})
+	spool, err := capture.OpenSpool(capture.SpoolConfig{Dir: dir, Segment: 32 << 10, Wait: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	w := newWorld(t, func(c *Config) { c.Capture = spool })
 	w.upstream.behave(answersInPieces)
