@@ -16,6 +16,7 @@ type Set struct {
 	Evaluation Evaluation
 	Promotion  Promotion
 	Tuning     Tuning
+	Archive    Archive
 }
 
 // BindIO registers the quick steps and those that hold a share.
@@ -48,6 +49,9 @@ func (s Set) BindData(w worker.ActivityRegistry) {
 	steps.JudgeGate.Bind(w, s.Evaluation.Judge)
 	steps.LoadRelease.Bind(w, s.Promotion.LoadRelease)
 	steps.CurateFeedback.Bind(w, s.Tuning.Curate)
+	steps.PlanArchive.Bind(w, s.Archive.Plan)
+	steps.ArchiveDay.Bind(w, s.Archive.Day)
+	steps.ForgetDay.Bind(w, s.Archive.ForgetDay)
 }
 
 // BindJobs registers what runs where a job engine is reachable.

@@ -24,15 +24,24 @@ type Shelf struct {
 // keep writes a tree, stores it as an artifact and records it with what the given artifact says beside
 // digest, size and files. The same content is the same artifact, so keeping it again changes nothing.
 func (s Shelf) keep(ctx context.Context, a lifecycle.Artifact, write func(tree) error) (lifecycle.ArtifactRef, error) {
-	dir, err := os.MkdirTemp(s.Scratch, string(a.Kind)+"-")
+	dir, cleanUp, err := s.scratch(string(a.Kind))
 	if err != nil {
-		return lifecycle.ArtifactRef{}, fmt.Errorf("make a folder for a %s: %w", a.Kind, err)
-	}
-	defer os.RemoveAll(dir)
-	if err := write(tree(dir)); err != nil {
 		return lifecycle.ArtifactRef{}, err
 	}
-	return s.keepDir(ctx, a, dir)
+	defer cleanUp()
+	if err := write(dir); err != nil {
+		return lifecycle.ArtifactRef{}, err
+	}
+	return s.keepDir(ctx, a, string(dir))
+}
+
+// scratch makes a folder for a tree on its way to S3.
+func (s Shelf) scratch(what string) (tree, func(), error) {
+	dir, err := os.MkdirTemp(s.Scratch, what+"-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a folder for a %s: %w", what, err)
+	}
+	return tree(dir), func() { os.RemoveAll(dir) }, nil
 }
 
 // keepDir is keep for a tree that is there already.

@@ -118,6 +118,7 @@ func Register(registry worker.WorkflowRegistry) {
 		steps.EvaluateRelease:     workflows.EvaluateRelease,
 		steps.PromoteRelease:      workflows.PromoteRelease,
 		steps.TuneFromFeedback:    workflows.TuneFromFeedback,
+		steps.ArchiveInteractions: workflows.ArchiveInteractions,
 		steps.BuildDataset:        workflows.BuildDataset,
 	} {
 		registry.RegisterWorkflowWithOptions(do, workflow.RegisterOptions{Name: name})

@@ -133,6 +133,7 @@ func TestEveryLoopAndEveryStepIsRegisteredOnce(t *testing.T) {
 	Register(&seen)
 	require.ElementsMatch(t, []string{
 		steps.ContinuePretraining, steps.RebuildIndex, steps.EvaluateRelease, steps.PromoteRelease, steps.TuneFromFeedback, steps.BuildDataset,
+		steps.ArchiveInteractions,
 	}, seen.workflows)
 	var cfg Config
 	cfg.Activities.BindIO(&seen)

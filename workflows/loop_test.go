@@ -20,6 +20,7 @@ var exclusive = map[string]lifecycle.Loop{
 	steps.RebuildIndex:        lifecycle.IndexLoop,
 	steps.PromoteRelease:      lifecycle.PromotionLoop,
 	steps.TuneFromFeedback:    lifecycle.TuningLoop,
+	steps.ArchiveInteractions: lifecycle.ArchiveLoop,
 }
 
 // fieldsOf is what a person may write into each loop's input.
@@ -29,6 +30,7 @@ var fieldsOf = map[string]string{
 	steps.EvaluateRelease:     "service, release, baseline, by",
 	steps.PromoteRelease:      "service, release, approval, reason, by",
 	steps.TuneFromFeedback:    "service, by",
+	steps.ArchiveInteractions: "service, by",
 	steps.BuildDataset:        "service, corpus, by",
 }
 
@@ -142,6 +144,7 @@ func longSteps(w *world) map[string]func() {
 		steps.RebuildIndex:        func() { canceledIn(w, steps.BuildIndex) },
 		steps.PromoteRelease:      func() { canceledIn(w, steps.LoadRelease) },
 		steps.TuneFromFeedback:    func() { canceledIn(w, steps.CurateFeedback) },
+		steps.ArchiveInteractions: func() { canceledIn(w, steps.ArchiveDay) },
 	}
 }
 
@@ -169,6 +172,7 @@ func TestEveryWayOutGivesTheClaimBack(t *testing.T) {
 		steps.RebuildIndex:        func(w *world) { fails(w, steps.BuildIndex, lifecycle.Corrupt, "torn") },
 		steps.PromoteRelease:      func(w *world) { fails(w, steps.LoadRelease, lifecycle.Corrupt, "torn") },
 		steps.TuneFromFeedback:    func(w *world) { fails(w, steps.OpenLadder, lifecycle.Corrupt, "torn") },
+		steps.ArchiveInteractions: func(w *world) { fails(w, steps.ForgetDay, lifecycle.Corrupt, "torn") },
 	} {
 		t.Run(loop+" failed", func(t *testing.T) {
 			t.Parallel()

@@ -38,7 +38,22 @@ func recordings() []recording {
 		{loop: steps.TuneFromFeedback, name: "too-little", input: onlyService(), script: func(w *world) {
 			gives(w, steps.CurateFeedback, steps.TuningResult{Items: 3, Reason: "3 items of 20"})
 		}, status: completed},
+		{loop: steps.ArchiveInteractions, name: "straight", input: onlyService(), script: asItIs, status: completed},
+		{loop: steps.ArchiveInteractions, name: "late-rows", input: onlyService(), script: lateRows, status: completed},
+		{loop: steps.ArchiveInteractions, name: "retried", input: onlyService(), script: func(w *world) {
+			retriedOnce(w, steps.ArchiveDay, steps.ArchivedDay{Day: "2026-01-30", Artifact: suite, Interactions: 5})
+		}, status: completed},
+		{loop: steps.ArchiveInteractions, name: "busy", input: onlyService(), script: busy, status: failed},
 		{loop: steps.TuneFromFeedback, name: "busy", input: onlyService(), script: busy, status: failed},
+	})
+}
+
+func lateRows(w *world) {
+	on(w, steps.ForgetDay, func(_ context.Context, in steps.ArchiveDayInput) (steps.None, error) {
+		if in.Day == "2025-12-30" {
+			return steps.None{}, lifecycle.Errorf(lifecycle.Conflict, "the day holds more than its archive")
+		}
+		return steps.None{}, nil
 	})
 }
 

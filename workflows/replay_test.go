@@ -128,6 +128,7 @@ func withoutResults() map[string]func(workflow.Context, converter.RawValue) erro
 		steps.EvaluateRelease:     withoutResult(EvaluateRelease),
 		steps.PromoteRelease:      withoutResult(PromoteRelease),
 		steps.TuneFromFeedback:    withoutResult(TuneFromFeedback),
+		steps.ArchiveInteractions: withoutResult(ArchiveInteractions),
 		steps.BuildDataset:        withoutResult(BuildDataset),
 	}
 }

@@ -37,6 +37,7 @@ var loops = map[string]any{
 	steps.EvaluateRelease:     EvaluateRelease,
 	steps.PromoteRelease:      PromoteRelease,
 	steps.TuneFromFeedback:    TuneFromFeedback,
+	steps.ArchiveInteractions: ArchiveInteractions,
 	steps.BuildDataset:        BuildDataset,
 }
 
@@ -141,6 +142,11 @@ func (w *world) bindMaking() {
 	gives(w, steps.BuildIndex, steps.IndexResult{Index: lifecycle.DigestOf([]byte("index")), Chunks: 5})
 	gives(w, steps.CurateFeedback, steps.TuningResult{Dataset: datasetOf("feedback"), Items: 20, Deficit: "wrong"})
 	gives(w, steps.OpenLadder, lifecycle.LadderRecord{ID: "ladder"})
+	gives(w, steps.PlanArchive, steps.ArchivePlan{Archive: []string{"2026-01-30", "2026-01-31"}, Forget: []string{"2025-12-30", "2026-01-30"}})
+	on(w, steps.ArchiveDay, func(_ context.Context, in steps.ArchiveDayInput) (steps.ArchivedDay, error) {
+		return steps.ArchivedDay{Day: in.Day, Artifact: lifecycle.DigestOf([]byte(in.Day)), Interactions: 5}, nil
+	})
+	gives(w, steps.ForgetDay, steps.None{})
 }
 
 func (w *world) bindPromotion() {

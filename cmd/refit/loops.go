@@ -64,6 +64,14 @@ func newTune(a *app) *cobra.Command {
 	return newLoop(a, cmd, "TuneFromFeedback", serviceOnly, a.printResult)
 }
 
+func newArchive(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "archive SERVICE", Short: "Archive days of interactions and forget those past their retention",
+		Long: "Write each day that is over to the archive in S3 (Parquet), then remove archived days past capture.retention from the database.",
+	}
+	return newLoop(a, cmd, "ArchiveInteractions", serviceOnly, a.printResult)
+}
+
 func serviceOnly(service string) any { return map[string]string{"service": service} }
 
 func newEvaluate(a *app) *cobra.Command {

@@ -124,7 +124,7 @@ func TestTheCommandsThatPeopleKnow(t *testing.T) {
 	root := newRoot(&app{})
 	for _, path := range []string{
 		"up", "gateway", "worker", "console", "migrate", "apply", "schema", "status", "releases", "release", "diff", "train", "index",
-		"evaluate", "tune", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
+		"evaluate", "tune", "archive", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
 		"schedule resume", "schedule trigger", "feedback", "ledger", "keys create", "keys list", "keys revoke",
 	} {
 		found, rest, err := root.Find(strings.Fields(path))
@@ -275,7 +275,7 @@ func TestFlagsBecomeInput(t *testing.T) {
 	})
 	for _, args := range [][]string{
 		{"promote", "docs", "--release", "abc", "--approval", "--reason", "better"},
-		{"train", "docs", "--stage", "base"}, {"index", "docs"}, {"tune", "docs"}, {"evaluate", "docs", "--release", "abc", "--baseline", "def"},
+		{"train", "docs", "--stage", "base"}, {"index", "docs"}, {"tune", "docs"}, {"archive", "docs"}, {"evaluate", "docs", "--release", "abc", "--baseline", "def"},
 		{"abort", "docs", "--reason", "wrong", "--key", "k1"},
 		{"schedule", "pause", "docs", "index", "--note", "holidays"},
 		{"rollback", "docs", "--reason", "it stammers"},
@@ -293,6 +293,7 @@ func TestFlagsBecomeInput(t *testing.T) {
 			{"workflow": "ContinuePretraining", "input": {"service": "docs", "stage": "base"}},
 			{"workflow": "RebuildIndex", "input": {"service": "docs"}},
 			{"workflow": "TuneFromFeedback", "input": {"service": "docs"}},
+			{"workflow": "ArchiveInteractions", "input": {"service": "docs"}},
 			{"workflow": "EvaluateRelease", "input": {"service": "docs", "release": "abc", "baseline": "def"}}
 		],
 		"intervene": [{"service": "docs", "action": "abort", "reason": "wrong", "key": "k1"}],

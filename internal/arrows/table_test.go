@@ -28,6 +28,7 @@ const (
 	jsonschema  = "github.com/invopop/jsonschema"
 	testify     = "github.com/stretchr/testify"
 	protobuf    = "google.golang.org/protobuf"
+	parquet     = "github.com/parquet-go/parquet-go"
 )
 
 const (
@@ -76,7 +77,7 @@ var table = map[string]row{
 	artifacts:                        {rooms: []string{lifecycle}, modules: []string{minio, xsync, xsys}, never: []string{pgx, temporalSDK}},
 	registry:                         {rooms: []string{lifecycle}, modules: []string{pgx, goose}, never: []string{minio, temporalSDK}},
 	"internal/registry/registrytest": {rooms: []string{lifecycle, registry}, modules: []string{pgx, testify}},
-	capture:                          {rooms: []string{lifecycle}, modules: []string{pgx}, never: []string{minio, temporalSDK}},
+	capture:                          {rooms: []string{lifecycle}, modules: []string{pgx, parquet}, never: []string{minio, temporalSDK}},
 	compute:                          {rooms: []string{lifecycle}, modules: []string{xsys}, never: []string{pgx, minio, temporalSDK}},
 	"internal/compute/computetest":   {rooms: []string{lifecycle, compute}, modules: []string{testify}},
 	serving:                          {rooms: []string{lifecycle}, modules: []string{prometheus, xsys}, never: []string{pgx, minio, temporalSDK}},

@@ -14,6 +14,11 @@
 // none (a day a year ago, a clock that is wrong, a database that was busy) is kept in the default partition, from
 // where it moves when its day is made.
 //
+// An archive is one day of one service: an artifact of two Parquet files, of one moment of the database, whose rows are
+// ordered, so that the same rows are the same artifact. A day is forgotten (forget_day) only when its newest archive has
+// as many rows as the database; rows that came later make another archive first. Partitions that nobody else has rows
+// in are dropped.
+//
 // A segment is a pair of files of frames (magic, length, CRC-32C): NUMBER.spool with records, NUMBER.text with what
 // people wrote and read. A record names its text's place; the text names its record.
 //

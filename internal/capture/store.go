@@ -163,12 +163,18 @@ func wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
+	var known *lifecycle.Error
+	if errors.As(err, &known) {
+		return lifecycle.Wrap(err, format, args...)
+	}
 	kind := lifecycle.Unavailable // what came from the way to the database
 	var state *pgconn.PgError
 	if errors.As(err, &state) {
 		switch {
-		case state.Code == "42501":
+		case state.Code == "42501", state.Code == "RF403":
 			kind = lifecycle.Refused
+		case state.Code == "RF409":
+			kind = lifecycle.Conflict
 		case strings.HasPrefix(state.Code, "22"), strings.HasPrefix(state.Code, "23"), unencodable(state):
 			kind = lifecycle.Invalid
 		case strings.HasPrefix(state.Code, "42"):

@@ -46,7 +46,7 @@ func scheduleID(service string, loop lifecycle.Loop) string { return service + "
 
 // cadenceLoops are the loops that may have a cadence.
 func cadenceLoops() []lifecycle.Loop {
-	return []lifecycle.Loop{lifecycle.PretrainingLoop, lifecycle.IndexLoop, lifecycle.EvaluationLoop, lifecycle.TuningLoop}
+	return []lifecycle.Loop{lifecycle.PretrainingLoop, lifecycle.IndexLoop, lifecycle.EvaluationLoop, lifecycle.TuningLoop, lifecycle.ArchiveLoop}
 }
 
 func workflowOf(loop lifecycle.Loop) string {
@@ -55,6 +55,7 @@ func workflowOf(loop lifecycle.Loop) string {
 		lifecycle.IndexLoop:       steps.RebuildIndex,
 		lifecycle.EvaluationLoop:  steps.EvaluateRelease,
 		lifecycle.TuningLoop:      steps.TuneFromFeedback,
+		lifecycle.ArchiveLoop:     steps.ArchiveInteractions,
 	}[loop]
 }
 

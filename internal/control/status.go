@@ -175,6 +175,7 @@ func (c *Control) StartLinks(service string) []StartLink {
 	var links []StartLink
 	for _, workflow := range []string{
 		steps.PromoteRelease, steps.EvaluateRelease, steps.ContinuePretraining, steps.RebuildIndex, steps.TuneFromFeedback,
+		steps.ArchiveInteractions,
 	} {
 		id, _ := customaryID(workflow, service)
 		links = append(links, StartLink{

@@ -78,7 +78,7 @@ func TestLinksIntoTheTemporalUI(t *testing.T) {
 	require.Equal(t, "http://ui/namespaces/ns/workflows/start-workflow?taskQueue=refit&workflowId=promote%2Fdocs&workflowType=PromoteRelease",
 		control.StartURL("http://ui", "ns", "PromoteRelease", "promote/docs"))
 	with := control.New(control.Config{TemporalUI: "http://ui", Namespace: "ns"})
-	require.Len(t, with.StartLinks("docs"), 5)
+	require.Len(t, with.StartLinks("docs"), 6)
 	require.Equal(t, `{"service": "docs"}`, with.StartLinks("docs")[0].Input)
 	require.Equal(t, "http://ui/namespaces/ns/workflows", with.WorkflowsURL())
 	without := control.New(control.Config{})

@@ -38,6 +38,7 @@ func customaryID(workflow, service string) (string, bool) {
 		steps.RebuildIndex:        "index/",
 		steps.EvaluateRelease:     "evaluate/",
 		steps.TuneFromFeedback:    "tune/",
+		steps.ArchiveInteractions: "archive/",
 		steps.BuildDataset:        "dataset/",
 		steps.PromoteRelease:      "promote/",
 	}[workflow]

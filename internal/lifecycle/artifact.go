@@ -18,13 +18,14 @@ const (
 	IndexArtifact    ArtifactKind = "index"
 	SuiteArtifact    ArtifactKind = "suite"
 	ReportArtifact   ArtifactKind = "report"
+	ArchiveArtifact  ArtifactKind = "archive" // a day's interactions
 )
 
 // ArtifactKinds lists every kind.
 func ArtifactKinds() []ArtifactKind {
 	return []ArtifactKind{
 		DatasetArtifact, ModelArtifact, AdapterArtifact, EmbedderArtifact,
-		IndexArtifact, SuiteArtifact, ReportArtifact,
+		IndexArtifact, SuiteArtifact, ReportArtifact, ArchiveArtifact,
 	}
 }
 

@@ -11,11 +11,12 @@ const (
 	IndexLoop       Loop = "index"
 	EvaluationLoop  Loop = "evaluation"
 	TuningLoop      Loop = "tuning"
+	ArchiveLoop     Loop = "archive"
 )
 
 // Loops lists every loop.
 func Loops() []Loop {
-	return []Loop{PromotionLoop, PretrainingLoop, IndexLoop, EvaluationLoop, TuningLoop}
+	return []Loop{PromotionLoop, PretrainingLoop, IndexLoop, EvaluationLoop, TuningLoop, ArchiveLoop}
 }
 
 // Owner is who holds a claim: one workflow execution chain. The first run ID stays the same over

@@ -35,6 +35,7 @@ const (
 	LadderOpened       LedgerKind = "ladder-opened"
 	LadderRefused      LedgerKind = "ladder-refused"
 	ScheduleReconciled LedgerKind = "schedule-reconciled"
+	DayForgotten       LedgerKind = "day-forgotten"
 	KeyCreated         LedgerKind = "key-created"
 	KeyRevoked         LedgerKind = "key-revoked"
 )

@@ -138,12 +138,12 @@ type FeedbackPolicy struct {
 // CapturePolicy says what of an interaction is kept.
 type CapturePolicy struct {
 	Content   string   `json:"content,omitempty" jsonschema:"enum=full,enum=metadata,description=metadata keeps no byte of prompt or answer; default metadata"`
-	Retention Duration `json:"retention,omitempty" jsonschema:"description=default 720h"`
+	Retention Duration `json:"retention,omitempty" jsonschema:"description=how long interactions stay in the database once they are archived; at least 72h; default 720h"`
 }
 
 // Cadence is one scheduled loop.
 type Cadence struct {
-	Loop     Loop     `json:"loop" jsonschema:"enum=pretraining,enum=index,enum=evaluation,enum=tuning"`
+	Loop     Loop     `json:"loop" jsonschema:"enum=pretraining,enum=index,enum=evaluation,enum=tuning,enum=archive"`
 	Cron     string   `json:"cron" jsonschema:"description=five fields: minute hour day month weekday"`
 	TimeZone string   `json:"time_zone,omitempty" jsonschema:"description=IANA name; default UTC"`
 	Jitter   Duration `json:"jitter,omitempty"`

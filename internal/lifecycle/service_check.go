@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ParseService reads a declaration strictly and checks it.
@@ -55,11 +56,17 @@ func (s Service) CheckZones(zone func(name string) error) error {
 	if !slices.Contains([]string{"full", "metadata"}, s.Capture.Content) {
 		faults.Add("capture.content", quote(s.Capture.Content), "give full or metadata")
 	}
+	if s.Capture.Retention < minRetention {
+		faults.Add("capture.retention", s.Capture.Retention.String(), "give at least %s", minRetention)
+	}
 	if f := s.Feedback; f.MinItems < 1 || f.MaxShare <= 0 || f.MaxShare > 1 {
 		faults.Add("feedback", "min_items "+itoa(f.MinItems)+", max_share "+ftoa(f.MaxShare), "give at least 1 item and a share over 0 up to 1")
 	}
 	return faults.Err("service " + quote(s.Name))
 }
+
+// minRetention keeps a day in the database until it is over everywhere and its last records have come.
+const minRetention = Duration(72 * time.Hour)
 
 func (s Service) checkServing(faults *Problems) {
 	switch s.Serving.Engine {
@@ -220,8 +227,8 @@ func (s Service) checkCadences(faults *Problems, zone func(string) error) {
 	seen := map[Loop]bool{}
 	for i, c := range s.Cadences {
 		at := "cadences[" + itoa(i) + "]"
-		if !slices.Contains([]Loop{PretrainingLoop, IndexLoop, EvaluationLoop, TuningLoop}, c.Loop) || seen[c.Loop] {
-			faults.Add(at+".loop", quote(string(c.Loop)), "give pretraining, index, evaluation or tuning, each once")
+		if !slices.Contains([]Loop{PretrainingLoop, IndexLoop, EvaluationLoop, TuningLoop, ArchiveLoop}, c.Loop) || seen[c.Loop] {
+			faults.Add(at+".loop", quote(string(c.Loop)), "give pretraining, index, evaluation, tuning or archive, each once")
 		}
 		seen[c.Loop] = true
 		if len(strings.Fields(c.Cron)) != 5 {

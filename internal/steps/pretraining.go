@@ -13,6 +13,7 @@ const (
 	EvaluateRelease     = "EvaluateRelease"
 	PromoteRelease      = "PromoteRelease"
 	TuneFromFeedback    = "TuneFromFeedback"
+	ArchiveInteractions = "ArchiveInteractions"
 	BuildDataset        = "BuildDataset"
 )
 
