@@ -25,6 +25,7 @@ type Settings struct {
 	Control  Control  `mapstructure:"control"`
 	Grants   Grants   `mapstructure:"grants"`
 	Worker   Worker   `mapstructure:"worker"`
+	Traces   Traces   `mapstructure:"traces"`
 	Log      Log      `mapstructure:"log"`
 }
 
@@ -112,6 +113,14 @@ type Worker struct {
 	Drain     time.Duration `mapstructure:"drain"`      // how long a clean shutdown waits for steps
 }
 
+// Traces says where gateways send the spans of sampled requests.
+type Traces struct {
+	Endpoint string            `mapstructure:"endpoint"` // of an OTLP/HTTP receiver, http://host:4318; empty: no spans are made
+	Ratio    float64           `mapstructure:"ratio"`    // of requests that are sampled, by their trace's ID
+	Parents  bool              `mapstructure:"parents"`  // sample also what the client's traceparent says is sampled
+	Headers  map[string]string `mapstructure:"headers"`  // sent to the receiver; values are references: env:NAME or file:/absolute/path
+}
+
 // Log says how to log.
 type Log struct {
 	Level  string `mapstructure:"level"`  // debug, info, warn, error
@@ -172,6 +181,7 @@ func setDefaults(v *viper.Viper) {
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
 		"worker.slots": 1, "worker.metrics": "", "worker.build_id": "", "worker.drain": 10 * time.Second,
+		"traces.endpoint": "", "traces.ratio": 0.01, "traces.parents": false, "traces.headers": map[string]string{},
 		"log.level": "info", "log.format": "text",
 	} {
 		v.SetDefault(key, value)

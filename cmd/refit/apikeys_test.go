@@ -84,6 +84,28 @@ func TestKeysAreRequiredWhereOthersReachTheGateway(t *testing.T) {
 	require.Contains(t, o.errors, "gateway.keys")
 }
 
+func TestTracesGoWhereTheSettingsSay(t *testing.T) {
+	t.Parallel()
+	for fault, traces := range map[string]map[string]any{
+		"endpoint of traces": {"endpoint": "localhost:4318"},
+		"ratio of traces":    {"endpoint": "http://127.0.0.1:4318", "ratio": 1.5},
+		"traces.headers":     {"endpoint": "http://127.0.0.1:4318", "headers": map[string]any{"x-key": "the key itself"}},
+	} {
+		s := newSite(t)
+		s.values["traces"] = traces
+		o := command(t.Context(), "gateway", "--settings", s.file())
+		require.Equal(t, 2, o.code, fault)
+		require.Contains(t, o.out+o.errors, fault)
+		require.NotContains(t, o.out+o.errors, "the key itself")
+	}
+	s := newSite(t)
+	s.values["traces"] = map[string]any{"endpoint": "http://127.0.0.1:1"}
+	gateway := s.start("gateway")
+	code, _ := get(t, gateway.addresses["gateway"]+"/healthz")
+	require.Equal(t, http.StatusOK, code, "a receiver that is away holds nothing up")
+	require.Zero(t, gateway.end())
+}
+
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	raw, err := os.ReadFile(path)

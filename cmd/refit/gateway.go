@@ -42,12 +42,17 @@ func (p *process) runGateway(ctx context.Context, s *shared) (err error) {
 	gateway.MeterSpool(p.metrics, spool)
 	listener := p.listeners[gatewayRole]
 	p.warnOfPlain(gatewayRole, "gateway")
+	traces, err := p.traces(p.gatewayID(listener))
+	if err != nil {
+		return errors.Join(err, spool.Close())
+	}
+	defer closeTraces(ctx, traces)
 	g, err := gateway.New(gateway.Config{
 		ID: p.gatewayID(listener), Services: p.settings.Gateway.Services, StateDir: p.path("gateway"),
 		Keys:  p.keyPolicy(listener),
 		Store: gateway.Record{Registry: record}, Indexes: gateway.CachedIndexes{Cache: cache}, Capture: spool,
 		Secret: configs.Secret, Key: key, ClientHeader: p.settings.Gateway.ClientHeader, Drain: p.settings.Gateway.Drain,
-		Metrics: p.metrics, MetricsHandler: telemetry.Handler(p.metrics), Log: p.log,
+		Traces: traces.Provider(), Metrics: p.metrics, MetricsHandler: telemetry.Handler(p.metrics), Log: p.log,
 	})
 	if err != nil {
 		return errors.Join(err, spool.Close())
@@ -80,6 +85,34 @@ func (p *process) gatewayID(listener net.Listener) string {
 		return hostName()
 	}
 	return hostName() + ":" + port
+}
+
+// traces makes the spans' way to their receiver, where the settings name one.
+func (p *process) traces(instance string) (*telemetry.Traces, error) {
+	t := p.settings.Traces
+	headers := map[string]string{}
+	for name, reference := range t.Headers {
+		value, err := configs.Secret(reference)
+		if err != nil {
+			return nil, lifecycle.Wrap(err, "traces.headers: %s", name)
+		}
+		headers[name] = value
+	}
+	traces, err := telemetry.NewTraces(telemetry.TraceConfig{
+		Endpoint: t.Endpoint, Headers: headers, Ratio: t.Ratio, Parents: t.Parents,
+		Process: "refit-gateway", Version: commitOfBuild(), Instance: instance, Log: p.log,
+	})
+	if err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "traces: %w", err)
+	}
+	return traces, nil
+}
+
+// closeTraces gives the last spans a moment to leave.
+func closeTraces(ctx context.Context, traces *telemetry.Traces) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLoad)
+	defer cancel()
+	_ = traces.Close(ctx) // what does not leave in time is lost, as spans may be
 }
 
 // keyPolicy is what the settings say. Left out, everybody needs an API key where others than this machine can reach

@@ -65,6 +65,9 @@ type Request struct {
 	Body     []byte      // the client's JSON, bounded by the caller; never changed
 	Header   http.Header // only trace context, x-request-id and x-refit-conversation-hash cross
 	Asked    *Asked      // what Read gave, in place of Endpoint and Body; default: Do reads them
+
+	// Sending is called before a model server is asked for the answer, and may change Header; nil: nobody is told.
+	Sending func(http.Header)
 }
 
 // Sink takes the answer. Start comes at most once and before the first Write; Flush follows each

@@ -46,7 +46,7 @@ func (r *run) do(ctx context.Context, up Upstream, request Request) error {
 	if err != nil {
 		return err
 	}
-	return r.call(ctx, up, paths[r.asked.endpoint], body, request.Header)
+	return r.call(ctx, up, paths[r.asked.endpoint], body, request)
 }
 
 // paths of the endpoints at a model server.
@@ -85,12 +85,15 @@ func (r *run) embed(ctx context.Context, up Upstream, request Request) error {
 	if err != nil {
 		return err
 	}
-	return r.call(ctx, up, paths[Embeddings], body, request.Header)
+	return r.call(ctx, up, paths[Embeddings], body, request)
 }
 
-func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header) error {
+func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, request Request) error {
+	if request.Sending != nil {
+		request.Sending(request.Header)
+	}
 	r.sent = r.path.settings.Now()
-	response, err := r.path.call(ctx, up, path, body, header)
+	response, err := r.path.call(ctx, up, path, body, request.Header)
 	if err != nil {
 		r.result.Latency.Model = r.since(r.sent)
 		return err

@@ -85,7 +85,7 @@ var table = map[string]row{
 
 	gateway: {
 		rooms:   []string{lifecycle, answer, rollout, registry, capture, artifacts, retrieval, telemetry},
-		modules: []string{prometheus, xsync}, never: []string{temporalSDK},
+		modules: []string{prometheus, otel, xsync}, never: []string{temporalSDK},
 	},
 	control: {
 		rooms:   []string{lifecycle, steps, registry, capture},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
@@ -88,6 +89,7 @@ type Config struct {
 	DrawAll   time.Duration // between reports of earned credit to the pool, where none is urgent; default 100ms
 	Drain     time.Duration // for requests in flight at shutdown; default 20s
 
+	Traces         trace.TracerProvider  // makes spans of sampled requests; default: none are made
 	Metrics        prometheus.Registerer // default: a registry of its own
 	MetricsHandler http.Handler          // serves /metrics; default: there is none
 	Log            *slog.Logger          // default slog.Default()

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -23,6 +25,7 @@ type Gateway struct {
 	balancer *balancer
 	metrics  *metrics
 	keys     *keyring
+	tracer   trace.Tracer // nil: no spans are made
 	exposed  *exposureMetrics
 	reports  chan *lane
 	behind   chan canaryConversation
@@ -42,7 +45,12 @@ func New(config Config) (*Gateway, error) {
 		return nil, err
 	}
 	started := config.Now()
+	var tracer trace.Tracer
+	if config.Traces != nil {
+		tracer = config.Traces.Tracer("github.com/refitml/refit/internal/gateway", trace.WithSchemaURL(semconv.SchemaURL))
+	}
 	return &Gateway{
+		tracer:   tracer,
 		config:   config,
 		started:  started,
 		keys:     newKeyring(config, started),

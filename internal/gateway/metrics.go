@@ -29,7 +29,7 @@ var componentNames = []string{"retrieval", "queue", "first_token", "output_token
 
 // What else stands in labels. Nothing that a client sends does: services and releases are those of lanes.
 var (
-	endpointNames = []string{answer.Chat, answer.Completions, answer.Embeddings, "other"}
+	endpointNames = []string{answer.Chat, answer.Completions, answer.Embeddings, answer.Images, "other"}
 	sideNames     = []string{sideStable, sideCanary}
 	outcomeNames  = []string{answer.OutcomeOK, answer.OutcomeRefused, answer.OutcomeError, answer.OutcomeCanceled}
 )

@@ -28,6 +28,7 @@ type request struct {
 	tried    string        // address of a server that could not be reached
 	record   lifecycle.Interaction
 	captured bool
+	trip     *trip // nil: not sampled
 }
 
 // answering serves one endpoint of the API.
@@ -94,6 +95,8 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 				q.header.Set(name, value)
 			}
 		}
+		q.trip = g.depart(r, started)
+		q.trip.part("queue", arrived, queued)
 		q.sink.wait()
 		q.run(r.Context(), w, started, result)
 	}
@@ -109,7 +112,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 		q.place = nil
 		served, side = q.decided.canary, sideCanary
 		q.record.Release = served.id()
-		result, err = q.try(ctx, served)
+		result, err = q.try(ctx, served, side)
 		if q.rescuable(ctx, result, err) {
 			q.record.Rescued = true
 			q.g.metrics.rescued.WithLabelValues(q.lane.name).Inc()
@@ -130,6 +133,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 		refusal, result.Status = &p, p.status
 	}
 	q.finish(served, side, result, result.Outcome)
+	q.trip.arrive(q, served, side, result)
 	q.capture(result) // before the answer's end goes out: what a client saw complete is kept
 	switch {
 	case refusal != nil:
@@ -146,7 +150,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 }
 
 // try asks one server of the release.
-func (q *request) try(ctx context.Context, b *bundle, not ...string) (answer.Result, error) {
+func (q *request) try(ctx context.Context, b *bundle, side string, not ...string) (answer.Result, error) {
 	p, err := q.takePlace(ctx, b, not...)
 	if err != nil {
 		outcome := answer.OutcomeError
@@ -162,7 +166,11 @@ func (q *request) try(ctx context.Context, b *bundle, not ...string) (answer.Res
 		headerInteraction:  {q.record.ID},
 		headerConversation: {q.g.signer.seal(q.lane.name, q.handOut())},
 	}
-	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{Asked: q.asked, Header: q.header}, q.sink)
+	began := q.g.config.Now()
+	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
+		Asked: q.asked, Header: q.header, Sending: q.trip.sending(),
+	}, q.sink)
+	q.trip.tried(began, q, p, side, result, err)
 	var refused *answer.UpstreamError
 	unreachable = err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused)
 	if unreachable {
@@ -190,11 +198,11 @@ func (q *request) takePlace(ctx context.Context, b *bundle, not ...string) (*pla
 // tryStable asks stable, and another of its servers when the first could not be reached.
 func (q *request) tryStable(ctx context.Context) (answer.Result, error) {
 	q.tried = ""
-	result, err := q.try(ctx, q.decided.stable)
+	result, err := q.try(ctx, q.decided.stable, sideStable)
 	if err == nil || q.sink.started || q.tried == "" || ctx.Err() != nil {
 		return result, err
 	}
-	again, againErr := q.try(ctx, q.decided.stable, q.tried)
+	again, againErr := q.try(ctx, q.decided.stable, sideStable, q.tried)
 	if errors.Is(againErr, errNone) {
 		return result, err // there is no other server; the first one's failure says more
 	}
