@@ -187,6 +187,7 @@ func (p *Path) Do(ctx context.Context, b *Bundle, up Upstream, request Request, 
 	run := &run{path: p, bundle: b, sink: sink}
 	err := run.do(ctx, up, request)
 	run.result.Latency.Total = p.settings.Now().Sub(began).Seconds()
+	run.result.Output = string(run.output)
 	run.conclude(ctx, err)
 	return run.result, err
 }

@@ -18,8 +18,8 @@ type asked struct {
 	stream   bool
 	usage    bool   // the client itself asked a stream for its usage
 	score    bool   // echo with max_tokens 0: nothing is generated
-	query    string // last user text of a chat, prompt of a completion; "" for embeddings
-	first    string // what begins the conversation: see Asked.First
+	query    source // last user text of a chat, prompt of a completion; none for embeddings
+	first    []byte // what begins the conversation: see Asked.First
 	turns    int    // of the assistant so far
 	messages []span // of a chat
 	lastUser int    // place in messages of the last user message; -1 for none
@@ -47,9 +47,10 @@ func (a *Asked) Size() int { return len(a.body.doc) }
 // Turns counts the assistant's messages so far.
 func (a *Asked) Turns() int { return a.turns }
 
-// First is the text that begins the conversation: of the first user message, of the first message where there is
-// none, or the prompt. It serves to tell conversations apart, not to be shown.
-func (a *Asked) First() string { return a.first }
+// First is what begins the conversation, as the client wrote it: the content of the first user message, of the first
+// message where there is none, or the prompt. It serves to tell conversations apart: a client that sends its history
+// again writes it in the same way.
+func (a *Asked) First() []byte { return a.first }
 
 // samplingKeys are what a client may set only where the release says so. The seed is not among them: it
 // chooses among answers of one distribution.
@@ -141,7 +142,7 @@ func (a *asked) readMessages() error {
 	if !ok || a.body.doc[at.from] != '[' {
 		return lifecycle.Errorf(lifecycle.Invalid, "messages: missing or not a list; give at least one message")
 	}
-	a.messages = elements(a.body.doc, at.from)
+	a.messages = slices.Collect(a.body.in.elements(at.from))
 	if len(a.messages) == 0 {
 		return lifecycle.Errorf(lifecycle.Invalid, "messages: empty; give at least one message")
 	}
@@ -150,7 +151,7 @@ func (a *asked) readMessages() error {
 		if a.body.doc[m.from] != '{' {
 			return lifecycle.Errorf(lifecycle.Invalid, "messages[%d]: not an object", i)
 		}
-		message, err := objectAt(a.body.doc, m.from)
+		message, err := a.body.in.object(m.from)
 		if err != nil {
 			return lifecycle.Wrap(err, "messages[%d]", i)
 		}
@@ -174,53 +175,53 @@ func (a *asked) readMessages() error {
 		}
 	}
 	if firstUser.doc == nil {
-		a.first = identity(first, "content")
+		a.first = first.raw("content")
 		return nil
 	}
-	a.query, a.first = contentText(lastUser), identity(firstUser, "content")
+	a.query, a.first = sourceOf(lastUser), firstUser.raw("content")
 	return nil
 }
 
-// identity is a stable form of the text under key: a text itself, the texts of a list of parts, else the bytes.
-func identity(o object, key string) string {
-	at, ok := o.find(key)
-	if !ok {
-		return ""
-	}
-	switch o.doc[at.from] {
-	case '"':
-		return text(at.of(o.doc))
-	case '[':
-		if parts, ok := partTexts(o.doc, at.from); ok {
-			return strings.Join(append(parts, ""), "\n")
-		}
-	}
-	return string(at.of(o.doc))
+// source is a text that is decoded only where somebody wants to read it: long prompts are many.
+type source struct {
+	raw   []byte   // as JSON, where it is one string
+	parts []string // else
 }
 
-// contentText joins the text of a message, which is a string or a list of parts.
-func contentText(message object) string {
+func (s source) text() string {
+	if s.raw != nil {
+		return text(s.raw)
+	}
+	return strings.Join(s.parts, "\n")
+}
+
+// bounded is the text's beginning, n bytes of it at most.
+func (s source) bounded(n int) string {
+	if s.raw != nil {
+		return bounded(string(appendText(nil, s.raw, n)), n)
+	}
+	return bounded(s.text(), n)
+}
+
+// sourceOf gives the text of a message, which is a string or a list of parts.
+func sourceOf(message object) source {
 	at, ok := message.find("content")
-	if !ok {
-		return ""
+	if !ok || message.doc[at.from] != '[' {
+		return source{raw: at.of(message.doc)}
 	}
-	if message.doc[at.from] != '[' {
-		return text(at.of(message.doc))
-	}
-	parts, _ := partTexts(message.doc, at.from)
-	return strings.Join(parts, "\n")
+	parts, _ := partTexts(message.in, at.from)
+	return source{parts: parts}
 }
 
 // partTexts gives the texts of a list of parts; false where there is none with a text.
-func partTexts(doc []byte, from int) (parts []string, ok bool) {
-	for _, part := range elements(doc, from) {
-		if doc[part.from] != '{' {
+func partTexts(r *reader, from int) (parts []string, ok bool) {
+	for part := range r.elements(from) {
+		if r.doc[part.from] != '{' {
 			continue
 		}
-		if o, err := objectAt(doc, part.from); err == nil {
-			var s string
-			if o.decode("text", &s) {
-				parts = append(parts, s)
+		if o, err := r.object(part.from); err == nil {
+			if raw := o.raw("text"); len(raw) > 0 && raw[0] == '"' {
+				parts = append(parts, text(raw))
 			}
 		}
 	}
@@ -232,7 +233,7 @@ func (a *asked) readPrompt() error {
 	if !ok || isNull(at.of(a.body.doc)) {
 		return lifecycle.Errorf(lifecycle.Invalid, "prompt: missing; give the text to go on from")
 	}
-	a.query, a.first = text(at.of(a.body.doc)), identity(a.body, "prompt")
+	a.query, a.first = source{raw: at.of(a.body.doc)}, at.of(a.body.doc)
 	echo, err := a.flag("echo")
 	if err != nil {
 		return err
@@ -251,8 +252,7 @@ func (a *asked) readImage() error {
 	if !ok || a.body.doc[at.from] != '"' {
 		return lifecycle.Errorf(lifecycle.Invalid, "prompt: missing or not a text; say what the image shows")
 	}
-	a.query = text(at.of(a.body.doc))
-	a.first = a.query
+	a.query, a.first = source{raw: at.of(a.body.doc)}, at.of(a.body.doc)
 	return nil
 }
 

@@ -1,9 +1,10 @@
 package answer
 
 import (
-	"bytes"
 	"encoding/json"
+	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -22,46 +23,63 @@ type member struct {
 	value span
 }
 
+// reader reads one document after another, and keeps its memory for the next one. What it gave of a document holds
+// until it reads another.
+type reader struct {
+	doc     []byte
+	long    []span   // strings whose ends are known, so that nobody walks through them again
+	members []member // of all objects that were read, one after another
+}
+
 // object is a JSON object seen as spans of its document, so that it can be changed without being
 // written again.
 type object struct {
+	in      *reader
 	doc     []byte
 	at      span // from { to after }
 	members []member
 }
 
-// parseObject checks that doc is one JSON object in UTF-8 and finds its members. A key that stands twice
+// parseObject reads a document that is kept for as long as its object is.
+func parseObject(doc []byte) (object, error) { return new(reader).parse(doc) }
+
+// parse checks that doc is one JSON object in UTF-8 and finds its members. A key that stands twice
 // is refused: which of the two a server reads differs, and Refit must not own one and the server the other.
-func parseObject(doc []byte) (object, error) {
-	if !valid(doc) {
+func (r *reader) parse(doc []byte) (object, error) {
+	r.doc, r.long, r.members = doc, r.long[:0], r.members[:0]
+	if !r.valid() {
 		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not JSON in UTF-8, or nests more than %d deep", maxDepth)
 	}
 	from := skipSpace(doc, 0)
 	if doc[from] != '{' {
 		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not a JSON object")
 	}
-	return objectAt(doc, from)
+	return r.object(from)
 }
 
-// objectAt reads the object that begins at doc[from]. The document is valid JSON.
-func objectAt(doc []byte, from int) (object, error) {
-	o := object{doc: doc, at: span{from, from}}
+// object reads the object that begins at doc[from]. The document is valid JSON.
+func (r *reader) object(from int) (object, error) {
+	doc, begin := r.doc, len(r.members)
+	o := object{in: r, doc: doc, at: span{from, from}}
 	i := skipSpace(doc, from+1)
 	for doc[i] != '}' {
-		keyEnd := skipValue(doc, i)
+		keyEnd := r.skipString(i)
 		value := skipSpace(doc, skipSpace(doc, keyEnd)+1)
-		m := member{key: text(doc[i:keyEnd]), value: span{value, skipValue(doc, value)}}
+		m := member{key: key(doc[i:keyEnd]), value: span{value, r.skipValue(value)}}
 		m.whole = span{i, m.value.to}
-		if slices.ContainsFunc(o.members, func(other member) bool { return other.key == m.key }) {
-			return object{}, lifecycle.Errorf(lifecycle.Invalid, "the key %q stands twice in one object", bounded(m.key, 64))
+		for _, other := range r.members[begin:] {
+			if other.key == m.key {
+				return object{}, lifecycle.Errorf(lifecycle.Invalid, "the key %q stands twice in one object", bounded(m.key, 64))
+			}
 		}
-		if o.members = append(o.members, m); len(o.members) > maxMembers {
+		if r.members = append(r.members, m); len(r.members)-begin > maxMembers {
 			return object{}, lifecycle.Errorf(lifecycle.Invalid, "an object has more than %d keys", maxMembers)
 		}
 		if i = skipSpace(doc, m.value.to); doc[i] == ',' {
 			i = skipSpace(doc, i+1)
 		}
 	}
+	o.members = r.members[begin:len(r.members):len(r.members)]
 	o.at.to = i + 1
 	return o, nil
 }
@@ -79,10 +97,29 @@ func (o object) find(key string) (span, bool) {
 	return span{}, false
 }
 
+// raw gives the value's bytes; none where the key is missing.
+func (o object) raw(key string) []byte {
+	at, _ := o.find(key)
+	return at.of(o.doc)
+}
+
 // decode reads the value of key into v. It says false where the key is missing, null, or of another type.
 func (o object) decode(key string, v any) bool {
 	at, ok := o.find(key)
 	return ok && !isNull(at.of(o.doc)) && json.Unmarshal(at.of(o.doc), v) == nil
+}
+
+// integer reads the whole number under key; 0 where there is none.
+func (o object) integer(key string) int {
+	at, ok := o.find(key)
+	if !ok {
+		return 0
+	}
+	n, err := strconv.Atoi(string(at.of(o.doc)))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // exact refuses keys that differ from Refit's own in case only: some servers would take them for those.
@@ -103,22 +140,24 @@ func (o object) child(key string) (object, bool) {
 	if !ok || o.doc[at.from] != '{' {
 		return object{}, false
 	}
-	child, err := objectAt(o.doc, at.from)
+	child, err := o.in.object(at.from)
 	return child, err == nil
 }
 
 // elements gives the spans of the array's values that begins at doc[from].
-func elements(doc []byte, from int) []span {
-	var list []span
-	i := skipSpace(doc, from+1)
-	for doc[i] != ']' {
-		end := skipValue(doc, i)
-		list = append(list, span{i, end})
-		if i = skipSpace(doc, end); doc[i] == ',' {
-			i = skipSpace(doc, i+1)
+func (r *reader) elements(from int) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		i := skipSpace(r.doc, from+1)
+		for r.doc[i] != ']' {
+			end := r.skipValue(i)
+			if !yield(span{i, end}) {
+				return
+			}
+			if i = skipSpace(r.doc, end); r.doc[i] == ',' {
+				i = skipSpace(r.doc, i+1)
+			}
 		}
 	}
-	return list
 }
 
 // edit replaces one span by other bytes; an empty span inserts.
@@ -198,11 +237,12 @@ func skipSpace(doc []byte, i int) int {
 }
 
 // skipValue gives the end of the value that begins at doc[i]. The document is valid JSON.
-func skipValue(doc []byte, i int) int {
+func (r *reader) skipValue(i int) int {
+	doc := r.doc
 	for depth := 0; i < len(doc); {
 		switch doc[i] {
 		case '"':
-			i = skipString(doc, i)
+			i = r.skipString(i)
 		case '{', '[':
 			depth++
 			i++
@@ -213,8 +253,8 @@ func skipValue(doc []byte, i int) int {
 		case ',', ':', ' ', '\t', '\n', '\r':
 			i++
 			continue
-		default:
-			for i < len(doc) && !bytes.ContainsRune([]byte(",:]} \t\r\n"), rune(doc[i])) {
+		default: // a number or a word
+			for i < len(doc) && !ends(doc[i]) {
 				i++
 			}
 		}
@@ -225,9 +265,21 @@ func skipValue(doc []byte, i int) int {
 	return i
 }
 
-func skipString(doc []byte, i int) int {
-	for i++; doc[i] != '"'; i++ {
-		if doc[i] == '\\' {
+func ends(c byte) bool {
+	switch c {
+	case ',', ':', ']', '}', ' ', '\t', '\r', '\n':
+		return true
+	}
+	return false
+}
+
+// skipString gives the end of the string that begins at doc[i].
+func (r *reader) skipString(i int) int {
+	if n, found := slices.BinarySearchFunc(r.long, i, func(s span, i int) int { return s.from - i }); found {
+		return r.long[n].to
+	}
+	for i++; r.doc[i] != '"'; i++ {
+		if r.doc[i] == '\\' {
 			i++
 		}
 	}
@@ -235,26 +287,6 @@ func skipString(doc []byte, i int) int {
 }
 
 func isNull(value []byte) bool { return string(value) == "null" }
-
-// text decodes a JSON string; what is no string gives "".
-func text(raw []byte) string {
-	var s string
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
-}
-
-// quoted writes s as JSON, without the escapes that are meant for HTML.
-func quoted(s string) []byte {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(s); err != nil { // a string can always be encoded
-		panic("quote a string: " + err.Error())
-	}
-	return bytes.TrimRight(out.Bytes(), "\n")
-}
 
 // bounded cuts s at n bytes or a little before, never inside a character.
 func bounded(s string, n int) string {

@@ -19,6 +19,7 @@ type run struct {
 	sink   Sink
 	asked  *asked
 	result Result
+	output []byte    // of the result
 	sent   time.Time // when the request went to the model server
 }
 
@@ -31,7 +32,7 @@ func (r *run) do(ctx context.Context, up Upstream, request Request) error {
 		request.Asked = asked
 	}
 	r.asked = &request.Asked.asked
-	r.result.Stream, r.result.Input = r.asked.stream, bounded(r.asked.query, r.path.settings.MaxText)
+	r.result.Stream, r.result.Input = r.asked.stream, r.asked.query.bounded(r.path.settings.MaxText)
 	if up.Model == "" {
 		up.Model = r.bundle.Release.ServedName()
 	}
@@ -57,11 +58,15 @@ var paths = map[string]string{
 // retrieve searches the index with the last user text of a chat.
 func (r *run) retrieve(ctx context.Context) ([]Passage, error) {
 	k := r.bundle.Release.Parameters.TopK
-	if r.asked.endpoint != Chat || k == 0 || strings.TrimSpace(r.asked.query) == "" {
+	if r.asked.endpoint != Chat || k == 0 {
+		return nil, nil
+	}
+	query := r.asked.query.text()
+	if strings.TrimSpace(query) == "" {
 		return nil, nil
 	}
 	began := r.path.settings.Now()
-	passages, err := r.bundle.index.Search(ctx, r.asked.query, k)
+	passages, err := r.bundle.index.Search(ctx, query, k)
 	r.result.Latency.Retrieval = r.since(began)
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "retrieve passages")
@@ -142,10 +147,17 @@ func (r *run) note(p *processor) {
 	}
 }
 
-// keep adds to the text kept in the result.
+// keep adds to the text that is kept for the result.
 func (r *run) keep(s string) {
-	if free := r.path.settings.MaxText - len(r.result.Output); free > 0 {
-		r.result.Output += bounded(s, free)
+	if free := r.path.settings.MaxText - len(r.output); free > 0 {
+		r.output = append(r.output, bounded(s, free)...)
+	}
+}
+
+// keepRaw is keep for a text that nobody had to decode.
+func (r *run) keepRaw(raw []byte) {
+	if free := r.path.settings.MaxText - len(r.output); free > 0 {
+		r.output = appendText(r.output, raw, free)
 	}
 }
 
@@ -197,7 +209,7 @@ func (r *run) cleanWhole(body object) ([]edit, error) {
 		}
 		return nil, nil
 	}
-	choices, err := choicesOf(body)
+	choices, err := choicesOf(nil, body)
 	if err != nil {
 		return nil, err
 	}
@@ -265,33 +277,33 @@ type choice struct {
 // thoughtKeys are what servers call the text that a reasoning model writes before its answer.
 var thoughtKeys = []string{"reasoning_content", "reasoning"}
 
-// choicesOf reads the choices of an answer or of a stream's chunk.
-func choicesOf(body object) ([]choice, error) {
+// choicesOf adds the choices of an answer or of a stream's chunk to a list.
+func choicesOf(choices []choice, body object) ([]choice, error) {
 	at, ok := body.find("choices")
 	if !ok || body.doc[at.from] != '[' {
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer has no choices")
 	}
-	var choices []choice
-	for _, each := range elements(body.doc, at.from) {
+	for each := range body.in.elements(at.from) {
 		if body.doc[each.from] != '{' {
 			return nil, lifecycle.Errorf(lifecycle.Unavailable, "a choice of the model server's answer is not an object")
 		}
-		o, err := objectAt(body.doc, each.from)
+		o, err := body.in.object(each.from)
 		if err != nil {
 			return nil, lifecycle.Errorf(lifecycle.Unavailable, "a choice of the model server's answer: %s", err.Error())
 		}
-		c := choice{at: each}
-		o.decode("index", &c.index)
-		o.decode("finish_reason", &c.finish)
-		c.finishAt, _ = o.find("finish_reason")
+		c := choice{at: each, index: o.integer("index")}
+		if at, ok := o.find("finish_reason"); ok {
+			c.finishAt, c.finish = at, text(at.of(body.doc))
+		}
 		if at, ok := o.find("logprobs"); ok && !isNull(at.of(body.doc)) {
 			c.logprobs = at
 		}
 		holder, key := o, "text"
-		for _, name := range []string{"message", "delta"} {
-			if inner, ok := o.child(name); ok {
-				holder, key = inner, "content"
-			}
+		if inner, ok := o.child("message"); ok {
+			holder, key = inner, "content"
+		}
+		if inner, ok := o.child("delta"); ok {
+			holder, key = inner, "content"
 		}
 		if at, ok := holder.find(key); ok {
 			switch value := at.of(body.doc); {
@@ -302,8 +314,11 @@ func choicesOf(body object) ([]choice, error) {
 			}
 		}
 		for _, m := range holder.members {
-			value := string(m.value.of(body.doc))
-			empty := value == "null" || value == `""` || value == "[]"
+			empty := false
+			switch string(m.value.of(body.doc)) {
+			case "null", `""`, "[]":
+				empty = true
+			}
 			if slices.Contains(thoughtKeys, m.key) && !empty {
 				c.thoughts = append(c.thoughts, m.value)
 			}

@@ -21,6 +21,9 @@ type flow struct {
 	choices map[int]*processor
 	ended   map[int]bool // choices whose finish reason was sent
 	seen    bool         // a chunk of the answer came
+
+	reader reader   // of events, one after another
+	list   []choice // of the event at hand
 }
 
 // stream passes on a stream event by event.
@@ -88,7 +91,7 @@ func (f *flow) finish(e event) error {
 
 // pass sends one event on, cleaned.
 func (f *flow) pass(e event) error {
-	body, err := parseObject(e.data)
+	body, err := f.reader.parse(e.data)
 	if err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "an event of the model server's stream: %s", err.Error())
 	}
@@ -96,10 +99,11 @@ func (f *flow) pass(e event) error {
 		return f.failed(e)
 	}
 	metered := f.meter(body)
-	choices, err := choicesOf(body)
+	choices, err := choicesOf(f.list[:0], body)
 	if err != nil {
 		return err
 	}
+	f.list = choices
 	f.seen = true
 	var edits []edit
 	if metered && !f.asked.usage { // Refit asked for it, the client did not
@@ -134,9 +138,8 @@ func (f *flow) failed(e event) error {
 // says in it is thrown away.
 func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]byte, error) {
 	var before, after []byte
-	var gone, all []span
+	var gone []span
 	for _, c := range choices {
-		all = append(all, c.at)
 		p, err := f.rules(c.index)
 		if err != nil {
 			return nil, err
@@ -147,6 +150,13 @@ func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]by
 		}
 		if c.says && f.result.Latency.FirstToken == 0 {
 			f.result.Latency.FirstToken = f.since(f.sent)
+		}
+		if len(p.stages) == 0 {
+			f.leave(c, body)
+			if c.finish != "" {
+				f.endChoice(c.index, c.finish, p)
+			}
+			continue
 		}
 		content := ""
 		if c.content.to > 0 {
@@ -183,11 +193,24 @@ func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]by
 	case len(gone) > 0 && len(gone) == len(choices) && !f.shows(body):
 		return nil, nil
 	case len(gone) > 0:
+		all := make([]span, len(choices))
+		for i, c := range choices {
+			all[i] = c.at
+		}
 		edits = append(edits, without(all, func(i int) bool { return slices.Contains(gone, all[i]) })...)
+	case len(edits) == 0 && len(before) == 0 && len(after) == 0:
+		return e.raw, nil
 	case len(edits) == 0:
 		return slices.Concat(before, e.raw, after), nil
 	}
 	return slices.Concat(before, e.with(apply(e.data, edits)), after), nil
+}
+
+// leave keeps what a choice says that no rule touches.
+func (f *flow) leave(c choice, body object) {
+	if c.index == 0 && c.content.to > 0 {
+		f.keepRaw(c.content.of(body.doc))
+	}
 }
 
 // shows says whether a chunk has a usage that the client asked for.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -66,11 +65,6 @@ func newClient() *http.Client {
 	}
 }
 
-var (
-	errFirstByte = errors.New("the model server did not begin its answer in time")
-	errIdle      = errors.New("the model server fell silent in the middle of its answer")
-)
-
 // call sends a body and gives the answer, whose body must be closed. Only status 200 is an answer.
 func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -94,18 +88,18 @@ func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, 
 	if client == nil {
 		client = p.settings.Client
 	}
-	timer := time.AfterFunc(p.settings.FirstByte, func() { cancel(errFirstByte) })
+	w := watch(ctx, cancel, p.settings.FirstByte, p.settings.Idle)
 	response, err := send(client, request)
-	if !timer.Stop() && err == nil {
+	if err == nil && !w.begun(response.Body) {
 		response.Body.Close()
 		err = errFirstByte
 	}
 	if err != nil {
 		err = because(ctx, err)
-		cancel(nil)
+		w.end()
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "ask the model server: %w", err)
 	}
-	response.Body = &watched{ctx: ctx, body: response.Body, idle: p.settings.Idle, cancel: cancel}
+	response.Body = w
 	if response.StatusCode != http.StatusOK {
 		defer response.Body.Close()
 		return nil, refusal(response)
@@ -116,8 +110,12 @@ func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, 
 // send sends a request once. Sending it again after it met a connection that the server was closing is no second
 // time: the first was never read.
 func send(client *http.Client, request *http.Request) (*http.Response, error) {
+	transport := client.Transport // nobody follows redirects or keeps cookies, so the client has nothing to add
+	if transport == nil {
+		transport = http.DefaultTransport
+	}
 	for tries := 0; ; tries++ {
-		response, err := client.Do(request)
+		response, err := transport.RoundTrip(request)
 		if err == nil || tries == maxStale || request.Context().Err() != nil || !again(err) {
 			return response, err
 		}
@@ -125,37 +123,6 @@ func send(client *http.Client, request *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-}
-
-// because prefers the reason of a time limit over "context canceled".
-func because(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errFirstByte) || errors.Is(cause, errIdle) {
-		return cause
-	}
-	return err
-}
-
-// watched is a body whose reads end when nothing comes for a while.
-type watched struct {
-	ctx    context.Context
-	body   io.ReadCloser
-	idle   time.Duration
-	cancel context.CancelCauseFunc
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	timer := time.AfterFunc(w.idle, func() { w.cancel(errIdle) })
-	n, err := w.body.Read(p)
-	timer.Stop()
-	if err != nil && err != io.EOF {
-		err = because(w.ctx, err)
-	}
-	return n, err
-}
-
-func (w *watched) Close() error {
-	w.cancel(nil)
-	return w.body.Close()
 }
 
 // Embedder asks a model server for embeddings. It fits retrieval's Embedder.

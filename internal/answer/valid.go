@@ -6,29 +6,30 @@ import "unicode/utf8"
 // depth of their own, some by failing.
 const maxDepth = 128
 
-// valid says whether doc is one JSON value in UTF-8 (RFC 8259), at most maxDepth deep. It takes what
-// encoding/json takes, in one pass.
-func valid(doc []byte) bool {
-	end := skipSpace(doc, validValue(doc, skipSpace(doc, 0), maxDepth))
-	return end == len(doc) && utf8.Valid(doc)
+// valid says whether the document is one JSON value in UTF-8 (RFC 8259), at most maxDepth deep. It takes what
+// encoding/json takes, in one pass, and notes where long strings end.
+func (r *reader) valid() bool {
+	end := skipSpace(r.doc, r.validValue(skipSpace(r.doc, 0), maxDepth))
+	return end == len(r.doc) && utf8.Valid(r.doc)
 }
 
 // bad is past the end of every document, so that what follows fails too.
 const bad = int(^uint(0) >> 1)
 
 // validValue gives the end of the value that begins at doc[i], or bad.
-func validValue(doc []byte, i, depth int) int {
+func (r *reader) validValue(i, depth int) int {
+	doc := r.doc
 	if i >= len(doc) {
 		return bad
 	}
 	switch c := doc[i]; {
 	case c == '"':
-		return validString(doc, i)
+		return r.validString(i)
 	case c == '{' || c == '[':
 		if depth == 0 {
 			return bad
 		}
-		return validList(doc, i, depth-1)
+		return r.validList(i, depth-1)
 	case c == '-' || isDigit(c):
 		return validNumber(doc, i)
 	case c == 't':
@@ -42,7 +43,8 @@ func validValue(doc []byte, i, depth int) int {
 }
 
 // validList reads an object or an array.
-func validList(doc []byte, i, depth int) int {
+func (r *reader) validList(i, depth int) int {
+	doc := r.doc
 	object := doc[i] == '{'
 	closing := byte(']')
 	if object {
@@ -57,12 +59,12 @@ func validList(doc []byte, i, depth int) int {
 			if i >= len(doc) || doc[i] != '"' {
 				return bad
 			}
-			if i = skipSpace(doc, validString(doc, i)); i >= len(doc) || doc[i] != ':' {
+			if i = skipSpace(doc, r.validString(i)); i >= len(doc) || doc[i] != ':' {
 				return bad
 			}
 			i = skipSpace(doc, i+1)
 		}
-		if i = skipSpace(doc, validValue(doc, i, depth)); i >= len(doc) {
+		if i = skipSpace(doc, r.validValue(i, depth)); i >= len(doc) {
 			return bad
 		}
 		switch doc[i] {
@@ -76,29 +78,39 @@ func validList(doc []byte, i, depth int) int {
 	}
 }
 
-func validString(doc []byte, i int) int {
-	for i++; i < len(doc); i++ {
+// A string is long from longString bytes on; so many of a document are noted at most.
+const (
+	longString = 128
+	maxLong    = 256
+)
+
+func (r *reader) validString(from int) int {
+	doc := r.doc
+	for i := stretch(doc, from+1); i < len(doc); i = stretch(doc, i) {
 		switch c := doc[i]; {
 		case c == '"':
+			if i-from >= longString && len(r.long) < maxLong {
+				r.long = append(r.long, span{from, i + 1})
+			}
 			return i + 1
 		case c < ' ':
 			return bad
-		case c == '\\':
-			if i++; i >= len(doc) {
-				return bad
-			}
-			switch doc[i] {
-			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-			case 'u':
-				for range 4 {
-					if i++; i >= len(doc) || !isHex(doc[i]) {
-						return bad
-					}
-				}
-			default:
-				return bad
-			}
 		}
+		if i++; i >= len(doc) {
+			return bad
+		}
+		switch doc[i] {
+		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		case 'u':
+			for range 4 {
+				if i++; i >= len(doc) || !isHex(doc[i]) {
+					return bad
+				}
+			}
+		default:
+			return bad
+		}
+		i++
 	}
 	return bad
 }

@@ -20,6 +20,8 @@ func TestDepthIsBounded(t *testing.T) {
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
 }
 
+func valid(doc []byte) bool { return (&reader{doc: doc}).valid() }
+
 func FuzzValid(f *testing.F) {
 	for _, doc := range []string{
 		``, ` `, `{}`, `[]`, `{"a":1,"b":[true,false,null]}`, `{"a":1,}`, `[1,]`, `{,}`, `{"a"}`, `{a:1}`, `"\ud800"`, `"\u12g4"`,
@@ -35,6 +37,28 @@ func FuzzValid(f *testing.F) {
 		if want := json.Valid(doc) && utf8.Valid(doc); valid(doc) != want {
 			t.Fatalf("%q: got %v, encoding/json says %v", doc, !want, want)
 		}
+	})
+}
+
+// What is written is what was meant, and what is read is what encoding/json reads, whole or up to a limit.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{``, `a`, `\u00e9`, `\ud83d\ude00`, `\ud800`, `\udc00\ud800`, `\ud800\u0041`, `é😀\n\"\\/\/`, "12345678\\t", "1234567\"", "\x01", "\xff"} {
+		f.Add(s, 5)
+	}
+	f.Fuzz(func(t *testing.T, s string, limit int) {
+		raw := []byte(`"` + s + `"`)
+		var want string
+		if json.Valid(raw) && utf8.Valid(raw) && json.Unmarshal(raw, &want) == nil {
+			require.Equal(t, want, text(raw))
+			got := string(appendText([]byte("x"), raw, max(limit, 0)))
+			require.True(t, strings.HasPrefix("x"+want, got) && utf8.ValidString(got), "%q of %q", got, want)
+			require.LessOrEqual(t, len(got), 1+max(limit, 0)+utf8.UTFMax)
+			require.True(t, len(got) == 1+len(want) || len(got) > 1+max(limit, 0)-utf8.UTFMax)
+		}
+		var back string
+		require.NoError(t, json.Unmarshal(quoted(s), &back))
+		require.Equal(t, strings.ToValidUTF8(s, "\ufffd") == s, back == s)
+		require.True(t, utf8.Valid(quoted(s)))
 	})
 }
 

@@ -25,6 +25,7 @@ const (
 	xmod        = "golang.org/x/mod"
 	xsync       = "golang.org/x/sync"
 	xsys        = "golang.org/x/sys"
+	highwayhash = "github.com/minio/highwayhash"
 	jsonschema  = "github.com/invopop/jsonschema"
 	testify     = "github.com/stretchr/testify"
 	protobuf    = "google.golang.org/protobuf"
@@ -85,7 +86,7 @@ var table = map[string]row{
 
 	gateway: {
 		rooms:   []string{lifecycle, answer, rollout, registry, capture, artifacts, retrieval, telemetry},
-		modules: []string{prometheus, otel, xsync}, never: []string{temporalSDK},
+		modules: []string{prometheus, otel, xsync, highwayhash}, never: []string{temporalSDK},
 	},
 	control: {
 		rooms:   []string{lifecycle, steps, registry, capture},

@@ -88,7 +88,7 @@ func TestConversationGoesOnAtAnotherGateway(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	s := signer{key: bytes.Repeat([]byte("k"), 32)}
+	s := newSigner(bytes.Repeat([]byte("k"), 32))
 	sealed := token{hash: conversationHash{1, 2, 3}, tag: s.tag("rollout-1")}
 	text := s.seal("docs", sealed)
 	got, ok := s.open("docs", text)
@@ -98,7 +98,7 @@ func TestTokens(t *testing.T) {
 
 	_, ok = s.open("other", text)
 	require.False(t, ok, "a token is one service's")
-	_, ok = signer{key: bytes.Repeat([]byte("x"), 32)}.open("docs", text)
+	_, ok = newSigner(bytes.Repeat([]byte("x"), 32)).open("docs", text)
 	require.False(t, ok, "another key")
 	for i := range len(text) {
 		changed := []byte(text)
@@ -110,7 +110,7 @@ func TestTokens(t *testing.T) {
 }
 
 func FuzzOpenToken(f *testing.F) {
-	s := signer{key: bytes.Repeat([]byte("k"), 32)}
+	s := newSigner(bytes.Repeat([]byte("k"), 32))
 	f.Add(s.seal("docs", token{}))
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -1,8 +1,8 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -14,6 +14,9 @@ import (
 // bodyTime is how long a client may take to send its body.
 const bodyTime = 30 * time.Second
 
+// believed is how many bytes of a body get their place before they have come.
+const believed = 256 << 10
+
 // readBody reads a request's body within the limits of size and time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
 	if p := acceptable(r, limit); p != nil {
@@ -24,7 +27,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pro
 	if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil { // some writers have none
 		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // an answer may take as long as it likes
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), believed)) + bytes.MinRead)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -34,7 +39,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pro
 		p := badRequest("the request's body could not be read")
 		return nil, &p
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // acceptable refuses by a request's head what could not be read as one JSON body anyway: other encodings and media
@@ -46,7 +51,7 @@ func acceptable(r *http.Request, limit int64) *problem {
 			return &p
 		}
 	}
-	if types := r.Header.Values("Content-Type"); len(types) > 0 {
+	if types := r.Header["Content-Type"]; len(types) > 0 && (len(types) > 1 || types[0] != "application/json") {
 		kind, parameters, err := mime.ParseMediaType(types[0])
 		charset, other := parameters["charset"]
 		if err != nil || len(types) > 1 || kind != "application/json" || other && !strings.EqualFold(charset, "utf-8") {

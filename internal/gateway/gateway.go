@@ -54,7 +54,7 @@ func New(config Config) (*Gateway, error) {
 		config:   config,
 		started:  started,
 		keys:     newKeyring(config, started),
-		signer:   signer{key: config.Key},
+		signer:   newSigner(config.Key),
 		shelf:    shelf{dir: config.StateDir},
 		balancer: newBalancer(config.QueueTime, config.Queue, time.Second, config.Now),
 		metrics:  newMetrics(config.Metrics),

@@ -6,9 +6,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"hash"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+
+	"github.com/minio/highwayhash"
 )
 
 // Headers that the gateway owns. From clients only the conversation's token is read, and believed only when
@@ -45,22 +49,46 @@ type token struct {
 }
 
 // signer makes and reads everything keyed: one key for all gateways of an installation.
-type signer struct{ key []byte }
+type signer struct {
+	macs *sync.Pool // of keyed, each with the key worked in
+	text [32]byte   // key for texts of any length
+}
 
-func (s signer) mac(parts ...string) []byte {
-	mac := hmac.New(sha256.New, s.key)
-	var length [4]byte
+// keyed is an HMAC with a place to put its message together.
+type keyed struct {
+	hash.Hash
+	message []byte
+}
+
+func newSigner(key []byte) signer {
+	s := signer{macs: &sync.Pool{New: func() any { return &keyed{Hash: hmac.New(sha256.New, key)} }}}
+	s.text = s.mac("text")
+	return s
+}
+
+func (s signer) mac(parts ...string) (sum [sha256.Size]byte) {
+	mac := s.macs.Get().(*keyed)
+	defer s.macs.Put(mac)
+	mac.Reset()
+	mac.message = mac.message[:0]
 	for _, part := range parts { // lengths keep ("ab", "c") and ("a", "bc") apart
-		binary.BigEndian.PutUint32(length[:], uint32(len(part)))
-		mac.Write(length[:])
-		mac.Write([]byte(part))
+		mac.message = append(binary.BigEndian.AppendUint32(mac.message, uint32(len(part))), part...)
 	}
-	return mac.Sum(nil)
+	mac.Write(mac.message)
+	mac.Sum(sum[:0])
+	return sum
+}
+
+// named is a MAC's beginning in hexadecimal digits.
+func (s signer) named(parts ...string) string {
+	sum := s.mac(parts...)
+	return hex.EncodeToString(sum[:hashSize])
 }
 
 // tag names a rollout within a token.
 func (s signer) tag(rollout string) (tag [tagSize]byte) {
-	copy(tag[:], s.mac("rollout", rollout))
+	sum := s.mac("rollout", rollout)
+	copy(tag[:], sum[:])
 	return tag
 }
 
@@ -69,7 +97,8 @@ func (s signer) seal(service string, t token) string {
 	raw = append(raw, tokenVersion)
 	raw = append(raw, t.hash[:]...)
 	raw = append(raw, t.tag[:]...)
-	raw = append(raw, s.mac("token", service, string(raw))[:macSize]...)
+	sum := s.mac("token", service, string(raw))
+	raw = append(raw, sum[:macSize]...)
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
@@ -80,7 +109,7 @@ func (s signer) open(service, text string) (token, bool) {
 		return token{}, false
 	}
 	body, mac := raw[:1+hashSize+tagSize], raw[1+hashSize+tagSize:]
-	if !hmac.Equal(mac, s.mac("token", service, string(body))[:macSize]) {
+	if sum := s.mac("token", service, string(body)); !hmac.Equal(mac, sum[:macSize]) {
 		return token{}, false
 	}
 	var t token
@@ -101,7 +130,7 @@ func (s signer) client(r *http.Request, trusted, key string) string {
 		if value := strings.TrimSpace(r.Header.Get(trusted)); value != "" {
 			name = value
 			if key != "" {
-				return hex.EncodeToString(s.mac("client", key, value)[:hashSize])
+				return s.named("client", key, value)
 			}
 		}
 	}
@@ -111,18 +140,21 @@ func (s signer) client(r *http.Request, trusted, key string) string {
 	if credential := r.Header.Get("Authorization"); credential != "" {
 		name = "credential\x00" + credential
 	}
-	return hex.EncodeToString(s.mac("client", name)[:hashSize])
+	return s.named("client", name)
 }
 
-// identify says which conversation a request belongs to: that of its token, else client and first user text.
+// identify says which conversation a request belongs to: that of its token, else client and first user text. The text
+// may be long, so HighwayHash reads it: keyed as HMAC is, the same after a restart, and ten times as fast.
 // Two conversations of one client that begin with the same words are one conversation to the gateway as long as
 // the client hands no token back.
-func (s signer) identify(service, client, firstUser string, header http.Header) (token, bool) {
+func (s signer) identify(service, client string, first []byte, header http.Header) (token, bool) {
 	if t, ok := s.open(service, header.Get(headerConversation)); ok {
 		return t, true
 	}
 	var t token
-	copy(t.hash[:], s.mac("conversation", service, client, firstUser))
+	text := highwayhash.Sum128(first, s.text[:])
+	sum := s.mac("conversation", service, client, string(text[:]))
+	copy(t.hash[:], sum[:])
 	return t, false
 }
 

@@ -1,6 +1,6 @@
 // Package subject prepares the gateway under measurement as it runs in production: `refit gateway` on a registry in
-// PostgreSQL, with a stable release, a canary at five percent whose lease is renewed, prompt assembly, post-processing,
-// API keys and capture of content.
+// PostgreSQL, with a stable release, a canary at five percent whose lease is renewed, prompt assembly, API keys and
+// capture of content.
 package subject
 
 import (
@@ -102,9 +102,8 @@ func roll(ctx context.Context, record *registry.Registry, model string) (lifecyc
 	for i, weights := range []string{"stable", "canary"} {
 		release := lifecycle.Release{
 			Service: Service, Model: lifecycle.DigestOf([]byte(weights)),
-			Prompt:      lifecycle.Prompt{System: "You answer questions about the standard library of Go in one or two sentences."},
-			Parameters:  lifecycle.Parameters{MaxTokens: 256, Override: true},
-			PostProcess: []lifecycle.Rule{{Kind: lifecycle.RuleTrim}},
+			Prompt:     lifecycle.Prompt{System: "You answer questions about the standard library of Go in one or two sentences."},
+			Parameters: lifecycle.Parameters{MaxTokens: 256, Override: true},
 		}
 		artifact := lifecycle.Artifact{ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ModelArtifact, Digest: release.Model}, Service: Service}
 		if err := record.AddArtifact(ctx, artifact); err != nil {
