@@ -59,6 +59,11 @@
 //
 // # Bounds
 //
+// A request whose framing can be read in two ways (length and chunks, folded or half-ended lines, extensions and
+// trailers of chunks) is answered 400 and its connection closed; guard.go says which and why. A request that names a host
+// as a proxy's do is refused: the gateway fetches nothing that a client names, and what looks like an address in a body is
+// text to it.
+//
 // A client that is slow is left: its head, its body and every piece of its answer have a time, Config.Patience; the
 // answer as a whole has none. A head is at most 32 KiB.
 //

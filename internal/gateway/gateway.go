@@ -75,7 +75,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 	group, groupCtx := errgroup.WithContext(runCtx)
 	group.Go(func() error { return g.Run(groupCtx) })
 	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(guardedListener{listener}); !errors.Is(err, http.ErrServerClosed) {
 			return lifecycle.Errorf(lifecycle.Unavailable, "serve on %s: %w", listener.Addr(), err)
 		}
 		return nil
