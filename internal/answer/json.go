@@ -31,6 +31,9 @@ type reader struct {
 	members []member // of all objects that were read, one after another
 }
 
+// usualMembers are as many as most documents have, so that a document costs one allocation and not four.
+const usualMembers = 16
+
 // object is a JSON object seen as spans of its document, so that it can be changed without being
 // written again.
 type object struct {
@@ -47,6 +50,9 @@ func parseObject(doc []byte) (object, error) { return new(reader).parse(doc) }
 // is refused: which of the two a server reads differs, and Refit must not own one and the server the other.
 func (r *reader) parse(doc []byte) (object, error) {
 	r.doc, r.long, r.members = doc, r.long[:0], r.members[:0]
+	if r.members == nil {
+		r.members = make([]member, 0, usualMembers)
+	}
 	if !r.valid() {
 		return object{}, lifecycle.Errorf(lifecycle.Invalid, "the body is not JSON in UTF-8, or nests more than %d deep", maxDepth)
 	}
@@ -125,6 +131,9 @@ func (o object) integer(key string) int {
 // exact refuses keys that differ from Refit's own in case only: some servers would take them for those.
 func (o object) exact(own ...string) error {
 	for _, m := range o.members {
+		if lower(m.key) {
+			continue // as they all are
+		}
 		for _, key := range own {
 			if m.key != key && strings.EqualFold(m.key, key) {
 				return lifecycle.Errorf(lifecycle.Invalid, "the key %q is spelled %q", bounded(m.key, 64), key)
@@ -132,6 +141,16 @@ func (o object) exact(own ...string) error {
 		}
 	}
 	return nil
+}
+
+// lower says whether a key is spelled in small letters of ASCII, digits and underscores.
+func lower(key string) bool {
+	for _, c := range []byte(key) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // child gives the object under key, and false where there is none.
@@ -166,8 +185,11 @@ type edit struct {
 	with []byte
 }
 
-// apply writes doc with edits, which do not overlap.
+// apply writes doc with edits, which do not overlap. Without any it is doc itself.
 func apply(doc []byte, edits []edit) []byte {
+	if len(edits) == 0 {
+		return doc
+	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return a.at.from - b.at.from })
 	out := make([]byte, 0, len(doc)+256)
 	at := 0

@@ -167,7 +167,7 @@ func (r *run) whole(response *http.Response) error {
 	if r.asked.endpoint == Images {
 		limit = r.path.settings.MaxImages
 	}
-	doc, err := readBounded(response.Body, limit)
+	doc, err := readBounded(response.Body, limit, response.ContentLength)
 	if err != nil {
 		return err
 	}
@@ -187,17 +187,13 @@ func (r *run) whole(response *http.Response) error {
 // meter keeps the usage that an answer or a chunk brings, and says whether it brings one. Images count input and
 // output where texts count prompt and completion.
 func (r *run) meter(body object) bool {
-	var usage struct {
-		lifecycle.Usage
-		Input  int `json:"input_tokens"`
-		Output int `json:"output_tokens"`
-	}
-	if !body.decode("usage", &usage) {
+	usage, ok := body.child("usage")
+	if !ok {
 		return false
 	}
-	r.result.Usage = usage.Usage
+	r.result.Usage = lifecycle.Usage{Prompt: usage.integer("prompt_tokens"), Completion: usage.integer("completion_tokens")}
 	if r.asked.endpoint == Images {
-		r.result.Usage = lifecycle.Usage{Prompt: usage.Input, Completion: usage.Output}
+		r.result.Usage = lifecycle.Usage{Prompt: usage.integer("input_tokens"), Completion: usage.integer("output_tokens")}
 	}
 	return true
 }

@@ -150,7 +150,7 @@ func (e Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error
 		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
 	}
 	defer response.Body.Close()
-	raw, err := readBounded(response.Body, e.Path.settings.MaxResponse)
+	raw, err := readBounded(response.Body, e.Path.settings.MaxResponse, response.ContentLength)
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
 	}
@@ -176,11 +176,18 @@ func (e Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error
 	return vectors, nil
 }
 
-func readBounded(r io.Reader, limit int) ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+// believed is how many bytes of an answer get their place before they have come.
+const believed = 256 << 10
+
+// readBounded reads a body of at most limit bytes; length is what its head says, below 0 where it says nothing.
+func readBounded(r io.Reader, limit int, length int64) ([]byte, error) {
+	var body bytes.Buffer
+	body.Grow(int(min(max(length, 0), believed)) + bytes.MinRead)
+	_, err := body.ReadFrom(io.LimitReader(r, int64(limit)+1))
 	if err != nil {
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer broke off: %w", err)
 	}
+	raw := body.Bytes()
 	if len(raw) > limit {
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer is larger than %d bytes", limit)
 	}

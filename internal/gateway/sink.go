@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,7 +50,11 @@ func (s *sink) Start(status int, header http.Header) {
 
 func (s *sink) Write(p []byte) (int, error) {
 	if !s.stream {
-		s.held = append(s.held, p...)
+		if s.held == nil {
+			s.held = p
+		} else {
+			s.held = slices.Concat(s.held, p)
+		}
 		return len(p), nil
 	}
 	if len(s.held) > 0 {
