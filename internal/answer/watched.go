@@ -13,6 +13,9 @@ var (
 	errIdle      = errors.New("the model server fell silent in the middle of its answer")
 )
 
+// TooSlow says whether an answer failed because nothing came from the model server in time.
+func TooSlow(err error) bool { return errors.Is(err, errFirstByte) || errors.Is(err, errIdle) }
+
 // because prefers the reason of a time limit over "context canceled".
 func because(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errFirstByte) || errors.Is(cause, errIdle) {

@@ -152,7 +152,7 @@ func TestBalancerGoesRound(t *testing.T) {
 		p, err := b.acquire(t.Context(), places(3, 1))
 		require.NoError(t, err)
 		used[p.URL]++
-		p.done(false)
+		p.done(serverAnswered)
 	}
 	require.Equal(t, map[string]int{"http://0": 10, "http://1": 10, "http://2": 10}, used)
 }
@@ -171,7 +171,7 @@ func TestBalancerKeepsCapacityAndQueue(t *testing.T) {
 		wg.Go(func() { // waits, and gets the place that is given back
 			p, err := b.acquire(t.Context(), server)
 			if err == nil {
-				p.done(false)
+				p.done(serverAnswered)
 			} else {
 				t.Error(err)
 			}
@@ -179,8 +179,8 @@ func TestBalancerKeepsCapacityAndQueue(t *testing.T) {
 		synctest.Wait()
 		_, err = b.acquire(t.Context(), server)
 		require.ErrorIs(t, err, errFull, "the queue holds one")
-		first.done(false)
-		first.done(false) // giving back twice changes nothing
+		first.done(serverAnswered)
+		first.done(serverAnswered) // giving back twice changes nothing
 		wg.Wait()
 
 		again, err := b.acquire(t.Context(), server)
@@ -193,7 +193,7 @@ func TestBalancerKeepsCapacityAndQueue(t *testing.T) {
 		cancel()
 		_, err = b.acquire(ctx, server)
 		require.ErrorIs(t, err, context.Canceled)
-		again.done(false)
+		again.done(serverAnswered)
 		require.Equal(t, 1, b.servers["http://0"].inUse)
 		require.Empty(t, b.waiters)
 	})
@@ -206,16 +206,16 @@ func TestBalancerLeavesUnreachableServersAlone(t *testing.T) {
 	p, err := b.acquire(t.Context(), places(2, 8))
 	require.NoError(t, err)
 	bad := p.URL
-	p.done(true)
+	p.done(serverAway)
 	for range 10 {
 		p, err := b.acquire(t.Context(), places(2, 8))
 		require.NoError(t, err)
 		require.NotEqual(t, bad, p.URL)
-		p.done(false)
+		p.done(serverAnswered)
 	}
 	other, err := b.acquire(t.Context(), places(2, 8))
 	require.NoError(t, err)
-	other.done(true)
+	other.done(serverAway)
 	_, err = b.acquire(t.Context(), places(2, 8))
 	require.NoError(t, err, "when all are unreachable they are still tried")
 	c.move(2 * time.Second)
@@ -248,7 +248,7 @@ func TestStableIsTriedAtAnotherServer(t *testing.T) {
 	}
 }
 
-func TestFullServersAnswer429(t *testing.T) {
+func TestFullServersAnswer503(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) { c.QueueTime = 10 * time.Millisecond })
 	w.store.change(func(s *store) { s.endpoints[0].Capacity = 1 })
@@ -263,7 +263,7 @@ func TestFullServersAnswer429(t *testing.T) {
 	wg.Go(func() { w.ask(chatPath, chat("one", 0), "") })
 	<-arrived
 	r := w.ask(chatPath, chat("two", 0), "")
-	require.Equal(t, http.StatusTooManyRequests, r.Code)
+	require.Equal(t, http.StatusServiceUnavailable, r.Code)
 	require.Equal(t, "1", r.Header().Get("Retry-After"))
 	close(free)
 	wg.Wait()

@@ -47,8 +47,12 @@ func (l *lane) enter(ctx context.Context) (*place, *problem) {
 	}
 	place, err := l.g.balancer.acquire(ctx, stable)
 	if err != nil {
-		l.g.metrics.shed.WithLabelValues(l.name, "busy").Inc()
-		p := busy()
+		reason := "busy"
+		if ctx.Err() != nil {
+			reason = "left" // while it waited
+		}
+		l.g.metrics.shed.WithLabelValues(l.name, reason).Inc()
+		p := busy(err)
 		return nil, &p
 	}
 	return place, nil

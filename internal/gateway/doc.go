@@ -20,7 +20,7 @@
 // force, as Authorization: Bearer; without one it answers 401 before a byte of the body is read. A key opens the
 // services that it names; the others are not there for it. Over a key's limits it is 429 with Retry-After and
 // x-ratelimit-* headers.
-// A body over the limit is 413; when every server is full and the queue too, 429 with Retry-After.
+// A body over the limit is 413; when no server has room, 503 with Retry-After, at once where waiting would be in vain.
 //
 // # The route and its states
 //
@@ -56,6 +56,13 @@
 // was revoked since then it cannot know. A gateway that never knew the keys is not ready and answers 503. Limits
 // are this gateway's own: no minute sees more requests of a key than its limit; of tokens, what is under way when the
 // limit is reached comes on top.
+//
+// # Model servers
+//
+// A release's server that fails five times in a row (5xx, an answer that breaks off; being too slow weighs three) or cannot
+// be connected to is left alone for a second, then tried by one request; each time that this fails it is left alone for
+// twice as long, up to 30 s. When all of a release's servers are out they are all tried. What is learned holds for that
+// release on that server, and a request never changes its side for it.
 //
 // # Bounds
 //

@@ -49,7 +49,7 @@ func New(config Config) (*Gateway, error) {
 	if config.Traces != nil {
 		tracer = config.Traces.Tracer("github.com/refitml/refit/internal/gateway", trace.WithSchemaURL(semconv.SchemaURL))
 	}
-	return &Gateway{
+	g := &Gateway{
 		tracer:   tracer,
 		config:   config,
 		started:  started,
@@ -62,7 +62,9 @@ func New(config Config) (*Gateway, error) {
 		reports:  make(chan *lane, 64),
 		behind:   make(chan canaryConversation, 1024),
 		lanes:    map[string]*lane{},
-	}, nil
+	}
+	g.balancer.told = g.healthSaid
+	return g, nil
 }
 
 // Serve runs the gateway and answers on the listener until ctx ends; then it refuses new work, lets requests in

@@ -45,6 +45,7 @@ type metrics struct {
 	requests   *prometheus.CounterVec
 	tokens     *prometheus.CounterVec
 	shed       *prometheus.CounterVec
+	ejected    prometheus.Counter
 	moved      *prometheus.CounterVec
 	rescued    *prometheus.CounterVec
 	lapses     *prometheus.CounterVec
@@ -74,9 +75,13 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Help:    "Time of one component of an answer, by how the answer ended. What did not happen is not observed.",
 			Buckets: telemetry.LatencyBuckets(),
 		}, []string{"service", "component", "release", "side", "outcome"}),
-		tokens:     counter("tokens_total", "Tokens as model servers counted them.", "service", "release", "side", "kind"),
-		requests:   counter("requests_total", "Requests that ended, by side and outcome.", "service", "endpoint", "release", "side", "outcome"),
-		shed:       counter("shed_total", "Requests turned away before a model server saw them.", "service", "reason"),
+		tokens:   counter("tokens_total", "Tokens as model servers counted them.", "service", "release", "side", "kind"),
+		requests: counter("requests_total", "Requests that ended, by side and outcome.", "service", "endpoint", "release", "side", "outcome"),
+		shed:     counter("shed_total", "Requests turned away before a model server saw them.", "service", "reason"),
+		ejected: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "refit", Subsystem: "gateway", Name: "servers_taken_out_total",
+			Help: "Times that a model server failed and was left alone for a while.",
+		}),
 		moved:      counter("moved_total", "Canary conversations moved to stable for want of credit.", "service"),
 		rescued:    counter("rescued_total", "Requests that stable answered after the canary failed.", "service"),
 		lapses:     counter("lease_lapses_total", "Times that a canary share ended because its lease was not renewed.", "service"),
@@ -88,7 +93,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		generation: gauge("route_generation", "Generation of the route that is applied.", "service"),
 		routeSeen:  gauge("route_generation_seen", "Generation of the newest route that was seen.", "service"),
 	}
-	registerer.MustRegister(m.component, m.requests, m.tokens, m.shed, m.moved, m.rescued, m.lapses, m.unlooked, m.unwritten,
+	registerer.MustRegister(m.component, m.requests, m.tokens, m.ejected, m.shed, m.moved, m.rescued, m.lapses, m.unlooked, m.unwritten,
 		m.inFlight, m.credit, m.share, m.generation, m.routeSeen)
 	return m
 }

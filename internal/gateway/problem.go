@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -98,9 +100,22 @@ func overLimit(what string, limit int64, q quota) problem {
 	return p
 }
 
-func busy() problem {
+// longestRetry bounds what a client is told to wait, in seconds.
+const longestRetry = 60
+
+// busy says that no model server has room, and when one is likely to: the limit is the service's, not the client's.
+func busy(err error) problem {
+	retry := 1
+	var full fullError
+	var upstream *answer.UpstreamError
+	switch {
+	case errors.As(err, &full):
+		retry = seconds(full.after)
+	case errors.As(err, &upstream):
+		retry, _ = strconv.Atoi(upstream.RetryAfter) // a date, or nothing, is a second
+	}
 	return problem{
-		status: http.StatusTooManyRequests, kind: "rate_limit_error", code: "overloaded", retry: 1,
+		status: http.StatusServiceUnavailable, kind: "server_error", code: "overloaded", retry: min(max(retry, 1), longestRetry),
 		message: "every model server is busy; try again",
 	}
 }

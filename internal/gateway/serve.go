@@ -69,7 +69,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			p.write(w)
 			return
 		}
-		defer place.done(false)
+		defer place.done(serverUnasked)
 		queued := g.config.Now().Sub(arrived)
 		client := g.signer.client(r, g.config.ClientHeader, caller.id())
 		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header)
@@ -108,7 +108,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	result, err := answer.Result{}, error(nil)
 	served, side := q.decided.stable, sideStable
 	if q.decided.canary != nil {
-		q.place.done(false)
+		q.place.done(serverUnasked)
 		q.place = nil
 		served, side = q.decided.canary, sideCanary
 		q.record.Release = served.id()
@@ -159,8 +159,9 @@ func (q *request) try(ctx context.Context, b *bundle, side string, not ...string
 		}
 		return answer.Result{Outcome: outcome}, err
 	}
-	unreachable := false
-	defer func() { p.done(unreachable) }()
+	became := serverUnasked
+	defer func() { p.done(became) }()
+	q.sink.place = p
 	q.sink.own = http.Header{
 		headerRelease:      {string(b.id())},
 		headerInteraction:  {q.record.ID},
@@ -171,9 +172,9 @@ func (q *request) try(ctx context.Context, b *bundle, side string, not ...string
 		Asked: q.asked, Header: q.header, Sending: q.trip.sending(),
 	}, q.sink)
 	q.trip.tried(began, q, p, side, result, err)
+	became = attemptOf(ctx, result, err)
 	var refused *answer.UpstreamError
-	unreachable = err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused)
-	if unreachable {
+	if err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused) {
 		q.tried = p.URL
 	}
 	return result, err
@@ -187,7 +188,7 @@ func (q *request) takePlace(ctx context.Context, b *bundle, not ...string) (*pla
 		return p, nil
 	}
 	if p != nil { // the route changed while the request waited
-		p.done(false)
+		p.done(serverUnasked)
 	}
 	began := q.g.config.Now()
 	p, err := q.g.balancer.acquire(ctx, b, not...)
@@ -258,7 +259,7 @@ func (q *request) refusal(err error) problem {
 	switch {
 	case errors.Is(err, errFull) || errors.As(err, &upstream) && upstream.Status == http.StatusTooManyRequests:
 		q.g.metrics.shed.WithLabelValues(q.lane.name, "busy").Inc()
-		p = busy()
+		p = busy(err)
 	case blamed:
 		p = badRequest("the model server refused the request")
 		p.status = upstream.Status

@@ -19,6 +19,7 @@ type sink struct {
 	patience
 	own     http.Header // the gateway's, of the release that answers
 	started bool
+	place   *place // on the server that is asked
 	status  int
 	stream  bool
 	held    []byte
@@ -32,6 +33,9 @@ var passing = []string{"Content-Type", "Cache-Control"}
 
 func (s *sink) Start(status int, header http.Header) {
 	s.started = true
+	if s.place != nil {
+		s.place.began()
+	}
 	out := s.w.Header()
 	for _, name := range passing {
 		if value := header.Get(name); value != "" {
