@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway lint generate test-stack-up
+.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway lint generate exposure-table test-stack-up
 
 RACE := $(shell command -v gcc >/dev/null 2>&1 && go env CGO_ENABLED | grep -qx 1 && echo -race)
 # SIMD arithmetic of Go's experiment makes the reference model's training faster.
@@ -64,6 +64,9 @@ lint: ## formatting, vet, determinism of workflows; golangci-lint where it is in
 
 generate: ## write the generated files anew
 	@go generate ./...
+
+exposure-table: ## play the exposure rule and write what it costs into docs/exposure.md; takes minutes
+	go test ./internal/rollout -count 1 -timeout 60m -run TestThePricesAreTheDocumentedOnes -update
 
 test-stack-up: bin/devstack ## a stack on free ports for tests run by hand; prints REFIT_TEST_STACK
 	@bin/devstack up --free-ports --data "$${REFIT_TEST_DATA:-/var/tmp/refit-test-stack}" >&2

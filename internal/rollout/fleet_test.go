@@ -77,6 +77,17 @@ func (f *fleet) start(g int) {
 	f.started++
 	f.gateways[g] = &node{splitter: s, name: fmt.Sprint("gateway-", f.started), last: -1, answered: f.now}
 	f.ask(f.gateways[g])
+	f.beat(g, f.gateways[g])
+}
+
+// beat lets the pool know of a gateway that nobody asks.
+func (f *fleet) beat(g int, n *node) {
+	f.after(lifecycle.LeaseRenewal.Seconds(), func() {
+		if f.gateways[g] == n {
+			f.ask(n)
+			f.beat(g, n)
+		}
+	})
 }
 
 func (f *fleet) after(d float64, do func()) { heap.Push(&f.events, event{f.now + d, do}) }
