@@ -19,6 +19,7 @@ type conversation struct {
 	signed   bool // the token is the client's and its signature holds
 	turns    int  // of the assistant so far
 	endpoint string
+	asked    *answer.Asked
 }
 
 // decision is who answers a request. It is final when it is made, but for the rescue by stable.
@@ -31,6 +32,9 @@ type decision struct {
 	propensity float64
 	moved      bool
 	content    bool // the service captures prompts and answers
+
+	exposure *exposure // that decided; nil: none
+	choice   rollout.Choice
 }
 
 // enter waits for a place on stable. A request comes in only with one, whoever will answer it: so what is
@@ -85,16 +89,22 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 	}
 	choice := l.exposure.splitter.Admit(rollout.Request{
 		Conversation: rollout.Hash(c.token.hash), Running: c.turns > 0 || c.signed, OnCanary: elsewhere,
+		Left: c.signed && !elsewhere, Tokens: l.mostTokens(c.asked),
 	})
+	d.exposure, d.choice = l.exposure, choice
 	d.coin, d.propensity, d.moved = choice.Coin, choice.Propensity, choice.Moved
+	if choice.Short {
+		l.g.exposed.short.WithLabelValues(l.name).Inc()
+	}
 	if choice.Moved {
 		l.g.metrics.moved.WithLabelValues(l.name).Inc()
+		l.tellOthers(c.token.hash, true)
 	}
 	if choice.Side == rollout.Canary {
 		d.canary = l.canary
 		l.counts.canary++
 		if choice.First {
-			l.tellOthers(c.token.hash)
+			l.tellOthers(c.token.hash, false)
 		}
 	}
 	l.drawIfUrgent(l.exposure)
@@ -119,10 +129,11 @@ func (l *lane) lookUp(ctx context.Context, rolloutID string, hash conversationHa
 }
 
 // tellOthers queues the conversation for the registry. A full queue drops it: other gateways then take the
-// conversation to stable, which is safe.
-func (l *lane) tellOthers(hash conversationHash) {
+// conversation to stable, which is safe, or do not hear that it was moved, which costs its owner one more change.
+func (l *lane) tellOthers(hash conversationHash, moved bool) {
+	c := canaryConversation{service: l.name, rollout: l.exposure.rollout, conversation: hash.String(), moved: moved}
 	select {
-	case l.g.behind <- canaryConversation{service: l.name, rollout: l.exposure.rollout, conversation: hash.String()}:
+	case l.g.behind <- c:
 	default:
 		l.g.metrics.unwritten.WithLabelValues(l.name).Inc()
 	}

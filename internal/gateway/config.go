@@ -32,6 +32,7 @@ type Store interface {
 	FollowKeys(ctx context.Context, apply func([]lifecycle.APIKey)) error
 	Report(ctx context.Context, report Report) error
 	AddCanaryConversation(ctx context.Context, service, rollout, conversation string) error
+	MoveCanaryConversation(ctx context.Context, service, rollout, conversation string) error
 	CanaryConversation(ctx context.Context, service, rollout, conversation string) (bool, error)
 	// DrawCredit tells the pool of a rollout's credit what was earned and draws units from it.
 	DrawCredit(ctx context.Context, service, rolloutID string, draw rollout.Draw) (rollout.Grant, error)

@@ -40,7 +40,8 @@
 // A request that counts (chat, completions and images; embeddings are always stable's) adds the share p to the rollout's
 // credit, and a canary request takes 1 at admission; see package rollout for the rule and its bound. The credit is one
 // pool in the registry for all gateways. It is told what was earned, and units are drawn, behind the requests and ahead
-// of those that need them: no request waits for it, and without the registry nothing is granted. A running
+// of those that need them: no request waits for it, and without the registry nothing is granted. Where the service declares
+// rollout.exposure.tokens, the tokens of the canary's answers stay under the share of all, too. A running
 // conversation (it has assistant turns) that this gateway does not know goes to the canary only if its token or, within
 // Config.Lookup, the registry says that it was there before. A conversation that cannot be continued is moved to
 // stable for good.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/rollout"
 )
@@ -13,6 +14,7 @@ import (
 type exposure struct {
 	rollout  string
 	splitter *rollout.Splitter
+	reserve  int64     // tokens, where nobody names a limit; 0: tokens are not counted
 	drawer   string    // who draws: totals begin anew with it
 	answered time.Time // when the last draw began that the pool answered; the lane's lock guards it
 }
@@ -20,13 +22,13 @@ type exposure struct {
 // newExposure begins a rollout without credit.
 func (g *Gateway) newExposure(r lifecycle.Route, policy lifecycle.Exposure) (*exposure, error) {
 	splitter, err := rollout.NewSplitter(rollout.Config{
-		Key: r.BandKey, Band: policy.Band, Cap: policy.Cap, Threshold: policy.Threshold, Pooled: true,
+		Key: r.BandKey, Band: policy.Band, Cap: policy.Cap, Threshold: policy.Threshold, Tokens: policy.Tokens, Pooled: true,
 	})
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "begin rollout %s", r.Rollout)
 	}
 	return &exposure{
-		rollout: r.Rollout, splitter: splitter, drawer: g.config.ID + "/" + rand.Text(), answered: g.config.Now(),
+		rollout: r.Rollout, splitter: splitter, reserve: policy.Reserve, drawer: g.config.ID + "/" + rand.Text(), answered: g.config.Now(),
 	}, nil
 }
 
@@ -128,4 +130,34 @@ func (l *lane) expire() {
 		e.splitter.Reset()
 		e.answered = now
 	}
+}
+
+// mostTokens is what the canary's answer may cost where tokens are counted. The lock is held.
+func (l *lane) mostTokens(asked *answer.Asked) int64 {
+	if l.exposure.reserve == 0 || l.canary == nil || asked == nil {
+		return 0
+	}
+	return l.canary.answer.MostTokens(asked, l.exposure.reserve)
+}
+
+// account tells the exposure what one side's answer cost in tokens. What a canary's answer cost and nobody knows is all
+// that was reserved for it.
+func (l *lane) account(d decision, side string, usage lifecycle.Usage) {
+	if d.exposure == nil {
+		return
+	}
+	tokens, choice := int64(usage.Completion), d.choice
+	if side == sideStable {
+		choice.Side = rollout.Stable
+	} else if tokens == 0 {
+		tokens = choice.Reserved
+	}
+	d.exposure.splitter.Settle(choice, tokens)
+	credit, reserved, counted := d.exposure.splitter.Tokens()
+	if !counted {
+		return
+	}
+	l.g.exposed.tokens.WithLabelValues(l.name, side).Add(float64(tokens))
+	l.g.exposed.tokenCredit.WithLabelValues(l.name).Set(credit)
+	l.g.exposed.reserved.WithLabelValues(l.name).Set(float64(reserved))
 }

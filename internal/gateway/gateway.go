@@ -36,7 +36,10 @@ type Gateway struct {
 }
 
 // canaryConversation is what other gateways must know of a conversation.
-type canaryConversation struct{ service, rollout, conversation string }
+type canaryConversation struct {
+	service, rollout, conversation string
+	moved                          bool // to stable, for good
+}
 
 // New makes a gateway. It follows nothing and listens nowhere yet.
 func New(config Config) (*Gateway, error) {
@@ -207,7 +210,11 @@ func (g *Gateway) writeBehind(ctx context.Context) {
 			return
 		case c := <-g.behind:
 			limited, cancel := context.WithTimeout(ctx, 5*time.Second)
-			if err := g.config.Store.AddCanaryConversation(limited, c.service, c.rollout, c.conversation); err != nil {
+			tell := g.config.Store.AddCanaryConversation
+			if c.moved {
+				tell = g.config.Store.MoveCanaryConversation
+			}
+			if err := tell(limited, c.service, c.rollout, c.conversation); err != nil {
 				g.metrics.unwritten.WithLabelValues(c.service).Inc()
 			}
 			cancel()

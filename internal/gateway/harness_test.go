@@ -133,12 +133,26 @@ func (s *store) Report(_ context.Context, r Report) error {
 	if s.down {
 		return errDown
 	}
-	s.reports <- r
-	return nil
+	for {
+		select {
+		case s.reports <- r:
+			return nil
+		default: // nobody reads them: the oldest goes
+			select {
+			case <-s.reports:
+			default:
+			}
+		}
+	}
 }
 
 func (s *store) AddCanaryConversation(_ context.Context, _, rollout, conversation string) error {
 	s.change(func(s *store) { s.conversations[rollout+"/"+conversation] = true })
+	return nil
+}
+
+func (s *store) MoveCanaryConversation(_ context.Context, _, rollout, conversation string) error {
+	s.change(func(s *store) { s.conversations[rollout+"/"+conversation] = false })
 	return nil
 }
 

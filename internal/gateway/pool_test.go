@@ -239,3 +239,96 @@ func TestWithoutTheRegistryNothingIsGranted(t *testing.T) {
 	}
 	require.LessOrEqual(t, left, had)
 }
+
+func TestConversationsScatteredOverTwentyGatewaysStayWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.rollout(5000)
+	w.config.Refresh, w.config.ReportAll = time.Second, time.Second // of the others
+	members := []*world{w}
+	for len(members) < 20 {
+		members = append(members, w.second())
+	}
+	random := rand.New(rand.NewPCG(8, 9))
+	type talk struct {
+		words        string
+		turns        int
+		began, moved bool // on the canary
+	}
+	var open []*talk
+	var accesses []rollout.Access
+	canaries, went := 0, 0
+	ask := func(c *talk) {
+		m := members[random.IntN(len(members))]
+		r := m.ask(chatPath, chat(c.words, c.turns), "") // nothing is handed back
+		require.Equal(t, http.StatusOK, r.Code)
+		canary := r.release() == string(w.canary.ID())
+		accesses = append(accesses, rollout.Access{Canary: canary, Share: 5000})
+		last := w.captured.last(t)
+		switch {
+		case c.turns == 0:
+			c.began = canary
+		case canary:
+			require.True(t, c.began, "begun on stable it never comes to the canary")
+			went++
+		case c.began:
+			require.True(t, c.moved || last.Moved, "begun on the canary it goes on there, or is moved and counted")
+			c.moved = true
+		}
+		if canary && c.turns == 0 {
+			canaries++
+			require.Eventually(t, func() bool { // it is written behind
+				w.store.mu.Lock()
+				defer w.store.mu.Unlock()
+				return w.store.conversations["rollout-1/"+last.Conversation]
+			}, 10*time.Second, time.Millisecond)
+		}
+		c.turns++
+	}
+	for i := range sized(900, 9000) {
+		if len(open) < 20 {
+			open = append(open, &talk{words: fmt.Sprint("scattered ", i)})
+		}
+		at := random.IntN(len(open))
+		ask(open[at])
+		if open[at].turns > 5 {
+			open = append(open[:at], open[at+1:]...)
+		}
+	}
+	require.Positive(t, canaries)
+	require.Greater(t, went, canaries, "conversations go on at gateways that did not begin them")
+	require.Zero(t, rollout.Audit(accesses, 0).Prefix)
+}
+
+func TestAMovedConversationIsOnStableAtEveryGateway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.rollout(9000)
+	words, token := w.canaryTalk()
+	other, third := w.second(), w.second()
+	for i := range 40 {
+		other.ask(chatPath, chat(fmt.Sprint("other ", i), 0), "")
+		third.ask(chatPath, chat(fmt.Sprint("third ", i), 0), "")
+	}
+	require.Equal(t, string(w.canary.ID()), other.ask(chatPath, chat(words, 1), token).release())
+	lane := w.gateway.lane("docs") // its units are gone, so the conversation is moved
+	lane.mu.Lock()
+	lane.exposure.splitter.Reset()
+	lane.mu.Unlock()
+	moved := w.ask(chatPath, chat(words, 1), token)
+	require.Equal(t, string(w.stable.ID()), moved.release())
+	last := w.captured.last(t)
+	require.True(t, last.Moved)
+	t.Run("by the token that it got then, where it is remembered on the canary", func(t *testing.T) {
+		require.Equal(t, string(w.stable.ID()), other.ask(chatPath, chat(words, 2), moved.Header().Get(headerConversation)).release())
+	})
+	t.Run("by the registry", func(t *testing.T) {
+		require.Eventually(t, func() bool {
+			w.store.mu.Lock()
+			defer w.store.mu.Unlock()
+			on, known := w.store.conversations["rollout-1/"+last.Conversation]
+			return known && !on
+		}, 10*time.Second, time.Millisecond)
+		require.Equal(t, string(w.stable.ID()), third.ask(chatPath, chat(words, 2), "").release())
+	})
+}

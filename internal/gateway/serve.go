@@ -73,7 +73,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		queued := g.config.Now().Sub(arrived)
 		client := g.signer.client(r, g.config.ClientHeader, caller.id())
 		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header)
-		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint})
+		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
 		l.numbers.inFlight.Inc()
 		defer l.numbers.inFlight.Dec()
 		interaction := "int-" + strings.ToLower(rand.Text())
@@ -270,6 +270,7 @@ func (q *request) refusal(err error) problem {
 
 // finish counts how one side's part of the request ended.
 func (q *request) finish(served *bundle, side string, result answer.Result, outcome string) {
+	q.lane.account(q.decided, side, result.Usage)
 	result.Latency.Queue = q.queued.Seconds()
 	served.meter.ended(q.endpoint, side, outcome, result.Latency, result.Usage)
 }

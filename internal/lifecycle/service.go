@@ -127,6 +127,8 @@ type Exposure struct {
 	Band      float64 `json:"band,omitempty" jsonschema:"description=width of the coin's band in shares; default 3"`
 	Cap       float64 `json:"cap,omitempty" jsonschema:"description=credit at most (B) over all gateways; one gateway uses 20 of the default of 60 and each further one adds 2.5"`
 	Threshold float64 `json:"threshold,omitempty" jsonschema:"description=credit from which new conversations toss (H) at one gateway; each further one adds 1.5; default 12"`
+	Tokens    int64   `json:"tokens,omitempty" jsonschema:"description=token credit at most at one gateway: tokens of the canary's answers stay under the share of all; a canary request reserves its max_tokens; 0 counts requests only"`
+	Reserve   int64   `json:"reserve,omitempty" jsonschema:"description=tokens reserved for a request that names no limit where its release names none; default 1024 where tokens are counted"`
 }
 
 // FeedbackPolicy says when feedback becomes a dataset.
@@ -214,6 +216,9 @@ func (p RolloutPolicy) withDefaults() RolloutPolicy {
 	setDefault(&p.Exposure.Band, 3)
 	setDefault(&p.Exposure.Cap, 60)
 	setDefault(&p.Exposure.Threshold, 12)
+	if p.Exposure.Tokens > 0 {
+		setDefault(&p.Exposure.Reserve, 1024)
+	}
 	setDefault(&p.BakeTime, Duration(24*time.Hour))
 	setDefault(&p.AtBound, "roll-back")
 	return p

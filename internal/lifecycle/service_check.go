@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -217,6 +218,10 @@ func (p RolloutPolicy) check(faults *Problems) {
 	}
 	if e := p.Exposure; e.Band < 1 || e.Threshold < 1 || e.Cap < e.Threshold {
 		faults.Add("rollout.exposure", "band "+ftoa(e.Band)+", threshold "+ftoa(e.Threshold)+", cap "+ftoa(e.Cap), "give band and threshold from 1 and a cap not under the threshold")
+	}
+	if e := p.Exposure; e.Tokens < 0 || e.Tokens > 1_000_000_000 || e.Reserve < 0 || e.Reserve > e.Tokens {
+		faults.Add("rollout.exposure", "tokens "+strconv.FormatInt(e.Tokens, 10)+", reserve "+strconv.FormatInt(e.Reserve, 10),
+			"give tokens from 0 to 1000000000 and a reserve not over them")
 	}
 	if !slices.Contains([]string{"roll-back", "ask"}, p.AtBound) {
 		faults.Add("rollout.at_bound", quote(p.AtBound), "give roll-back or ask")

@@ -137,4 +137,11 @@ func TestGatewaysEndpointsAndConversations(t *testing.T) {
 	found, err = s.Registry.CanaryConversation(s.ctx, svc, "run-2", "hash")
 	require.NoError(t, err)
 	require.False(t, found)
+	for _, conversation := range []string{"hash", "whose beginning was not written yet"} {
+		require.NoError(t, s.Registry.MoveCanaryConversation(s.ctx, svc, "run-1", conversation))
+		require.NoError(t, s.Registry.AddCanaryConversation(s.ctx, svc, "run-1", conversation))
+		found, err = s.Registry.CanaryConversation(s.ctx, svc, "run-1", conversation)
+		require.NoError(t, err)
+		require.False(t, found, "it was moved to stable for good")
+	}
 }

@@ -98,11 +98,20 @@ INSERT INTO canary_conversations (service, rollout, conversation) VALUES ($1, $2
 	return wrap(err, "note a canary conversation of %s", service)
 }
 
-// CanaryConversation says whether a conversation began on the canary of a rollout.
+// MoveCanaryConversation notes that a conversation that was on the canary of a rollout is on stable for good.
+func (r *Registry) MoveCanaryConversation(ctx context.Context, service, rollout, conversation string) error {
+	_, err := r.pool.Exec(ctx, `
+INSERT INTO canary_conversations (service, rollout, conversation, moved) VALUES ($1, $2, $3, true)
+ON CONFLICT (service, rollout, conversation) DO UPDATE SET moved = true`,
+		service, rollout, conversation)
+	return wrap(err, "note that a canary conversation of %s was moved", service)
+}
+
+// CanaryConversation says whether a conversation is on the canary of a rollout: it began there and was not moved.
 func (r *Registry) CanaryConversation(ctx context.Context, service, rollout, conversation string) (bool, error) {
 	var found bool
 	err := r.pool.QueryRow(ctx, `
-SELECT EXISTS (SELECT FROM canary_conversations WHERE service = $1 AND rollout = $2 AND conversation = $3)`,
+SELECT EXISTS (SELECT FROM canary_conversations WHERE service = $1 AND rollout = $2 AND conversation = $3 AND NOT moved)`,
 		service, rollout, conversation).Scan(&found)
 	return found, wrap(err, "look for a canary conversation of %s", service)
 }

@@ -56,6 +56,16 @@
 // requests a second and 4 ms to the store reach 99.6% and move 0.02% (TestPooledCreditIsAsGoodAsOneGateway); with
 // credit of their own they reached 97.6%, moved 2.1% and had a B of 400.
 //
+// # Tokens
+//
+// Where Config.Tokens says so, tokens are counted too, at each gateway for itself: at every moment the tokens of the
+// canary's ended requests and what is reserved for those in flight are at most Σp·tokens over all ended requests, at a
+// gateway and so in sum. A canary request reserves its limit of tokens at admission and settles at the end; a request
+// that the token credit does not afford goes to stable, and its conversation is moved if it was on the canary. A new
+// conversation that is not afforded does not toss: what it may cost does not depend on its hash. See [Splitter.Settle].
+// What a server gives over the limit is owed and paid before anything else. A canary request that nobody counted costs
+// what it reserved.
+//
 // # The lease
 //
 // A share holds while the controller's counter changes; see [Lease]. When it lapses the gateway sets the share to 0, so
@@ -80,7 +90,9 @@
 //
 // A client that drops its token after its conversation was forgotten here may start on the canary again as a new one;
 // the bound holds all the same. A moved conversation that was forgotten here and shows an old token goes on on the
-// canary. The bound counts requests, not tokens. A database whose clock jumps by more than 15 s may count a gateway's
+// canary. A conversation without a token that was moved at one gateway goes on on the canary at another one that
+// has it there. The token credit is each gateway's own: with n of them the first canary request comes n times as late.
+// A database whose clock jumps by more than 15 s may count a gateway's
 // units as lost while it still takes them: the window may then be over by those; no prefix ever is. The judge's level rests on propensities being what they say, on
 // conversations not choosing their side, and on order of arrival being the order in which labels became known; a rate
 // under a floor counts only labels that have come. Less than allowed is never a fault here. No power is promised

@@ -30,6 +30,7 @@ type Config struct {
 	Band      float64 // width of the coin's band at small shares, in shares; 1 or more; default 3
 	Cap       float64 // credit at most, in requests (B); 1 to 1,000,000; default 60; one gateway uses 20 of it, or more where H asks for it
 	Threshold float64 // credit from which new conversations toss (H), at one gateway; 1 to Cap; default 12
+	Tokens    int64   // token credit at most; to 1,000,000,000; 0: tokens are not counted
 	Remember  int     // conversations remembered at least; twice as many at most; default 131,072
 	Pooled    bool    // credit comes from Deposit instead of from requests seen here
 }
@@ -37,8 +38,10 @@ type Config struct {
 // Request is what the rule must know of a request.
 type Request struct {
 	Conversation Hash
-	Running      bool // it has turns already; a running conversation never tosses
-	OnCanary     bool // a signed token or the registry says that it was on the canary
+	Running      bool  // it has turns already; a running conversation never tosses
+	OnCanary     bool  // a signed token or the registry says that it was on the canary
+	Left         bool  // a signed token says that it is on stable: elsewhere it was moved, if it was on the canary
+	Tokens       int64 // that it may be answered with at most; read where tokens are counted
 }
 
 // Choice is the rule's answer for one request. It is final: credit was taken for it.
@@ -48,6 +51,10 @@ type Choice struct {
 	Coin       bool    // the conversation tossed, now or before; only these are compared
 	Propensity float64 // chance of the canary that the toss had, in (0, 1); 0 without Coin
 	Moved      bool    // this request moved the conversation from canary to stable, for good
+	Reserved   int64   // tokens that a canary request has reserved; see Settle
+	Short      bool    // it is on stable because the token credit did not afford it
+
+	era int64
 }
 
 // Splitter is the exposure rule for one rollout at one gateway. It holds no clock, takes constant time for a
@@ -62,6 +69,7 @@ type Splitter struct {
 	share     lifecycle.BasisPoints
 	credit    int64
 	purse     purse // pooled only
+	tokens    budget
 	known     memory
 }
 
@@ -80,6 +88,8 @@ func NewSplitter(c Config) (*Splitter, error) {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "exposure.cap: %v; give 1 to 1000000", c.Cap)
 	case !(c.Threshold >= 1 && c.Threshold <= c.Cap):
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "exposure.threshold: %v; give 1 to the cap of %v", c.Threshold, c.Cap)
+	case c.Tokens < 0 || c.Tokens > mostTokens:
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "exposure.tokens: %d; give 0 to 1000000000", c.Tokens)
 	case c.Remember < 1:
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "%d conversations to remember; give 1 or more", c.Remember)
 	}
@@ -87,7 +97,7 @@ func NewSplitter(c Config) (*Splitter, error) {
 		key: append([]byte(nil), c.Key...), band: c.Band, pooled: c.Pooled,
 		// Rounding down keeps the cap; rounding the threshold is harmless.
 		cap: int64(c.Cap * float64(unit)), threshold: int64(c.Threshold * float64(unit)),
-		known: memory{limit: c.Remember},
+		known: memory{limit: c.Remember}, tokens: budget{cap: c.Tokens * unit},
 	}, nil
 }
 
@@ -126,6 +136,7 @@ func (s *Splitter) Reset() {
 func (s *Splitter) dropCredit() {
 	s.credit, s.purse.earned, s.purse.outside, s.purse.gateways = 0, s.purse.sent, 0, 0
 	s.purse.serial++
+	s.tokens.drop()
 }
 
 // Bound gives B for so many gateways: over every window of requests the canary's are at most Σp and this many. The
@@ -173,28 +184,41 @@ func (s *Splitter) Admit(r Request) Choice {
 		s.credit = min(s.limit(1), s.credit+int64(s.share))
 	}
 	begun, known := s.known.get(r.Conversation)
+	c := Choice{First: !known}
 	if !known {
-		begun = s.begin(r)
+		begun = s.begin(r, &c)
 	}
-	c := Choice{Side: begun.side, First: !known, Coin: begun.propensity > 0, Propensity: begun.propensity}
+	c.Side, c.Coin, c.Propensity = begun.side, begun.propensity > 0, begun.propensity
 	if c.Side == Canary {
-		if s.share > 0 && s.credit >= unit {
-			s.credit -= unit
-			s.purse.spent = true
-		} else {
-			c.Side, c.Moved, begun.side = Stable, true, Stable
-		}
+		s.take(r, &c)
+		begun.side = c.Side
 	}
 	s.known.put(r.Conversation, begun)
 	return c
 }
 
+// take takes what a canary request costs, or moves its conversation.
+func (s *Splitter) take(r Request, c *Choice) {
+	c.Short = !s.tokens.affords(r.Tokens)
+	if r.Left || c.Short || s.share == 0 || s.credit < unit {
+		c.Side, c.Moved = Stable, true
+		return
+	}
+	s.credit -= unit
+	s.purse.spent = true
+	s.tokens.reserve(r.Tokens)
+	c.Reserved, c.era = r.Tokens, s.tokens.era
+}
+
 // begin decides the side of a conversation that is not remembered here.
-func (s *Splitter) begin(r Request) begun {
+func (s *Splitter) begin(r Request, c *Choice) begun {
 	switch {
 	case r.OnCanary:
 		return begun{side: Canary}
 	case r.Running || !s.tosses():
+		return begun{}
+	case !s.tokens.affords(r.Tokens): // what it may cost is no matter of its hash, so who tosses has its propensity
+		c.Short = true
 		return begun{}
 	default:
 		return begun{side: Side(s.inBand(r.Conversation)), propensity: s.width()}
