@@ -38,7 +38,7 @@ func Scenarios() []Scenario {
 		{Name: "small", Prompt: 100, Connections: 32, Unit: "requests"},
 		{Name: "8 KB prompt", Prompt: 8 << 10, Connections: 32, Unit: "requests"},
 		{Name: "64 KB prompt", Prompt: 64 << 10, Connections: 32, Unit: "requests"},
-		{Name: "stream", Prompt: 100, Chunks: 200, Pace: 5 * time.Millisecond, Connections: 64, Unit: "events"},
+		{Name: "stream", Prompt: 100, Chunks: 200, Pace: 5 * time.Millisecond, Connections: 256, Unit: "events"},
 	}
 }
 
