@@ -70,8 +70,8 @@ type Request struct {
 	Sending func(http.Header)
 }
 
-// Sink takes the answer. Start comes at most once and before the first Write; Flush follows each
-// event of a stream and the end of the answer. The bytes of an answer that is no stream are the sink's to keep, those of
+// Sink takes the answer. Start comes at most once and before the first Write; Flush comes before
+// anybody waits for more of a stream, and at the end of the answer. The bytes of an answer that is no stream are the sink's to keep, those of
 // a stream's event only until Write returns.
 type Sink interface {
 	Start(status int, header http.Header)

@@ -72,11 +72,20 @@ type client struct {
 	body    strings.Builder
 	flushes int
 	onWrite func(n int) error // n counts writes from 1
+	onFlush func()
 	writes  int
+
+	unflushed int // bytes written since the last flush
 }
 
 func (c *client) Start(status int, header http.Header) { c.status, c.header = status, header }
-func (c *client) Flush() error                         { c.flushes++; return nil }
+func (c *client) Flush() error {
+	c.flushes, c.unflushed = c.flushes+1, 0
+	if c.onFlush != nil {
+		c.onFlush()
+	}
+	return nil
+}
 func (c *client) Write(p []byte) (int, error) {
 	c.writes++
 	if c.onWrite != nil {
@@ -84,6 +93,7 @@ func (c *client) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	c.unflushed += len(p)
 	return c.body.Write(p)
 }
 

@@ -20,6 +20,7 @@ type run struct {
 	asked  *asked
 	result Result
 	output []byte    // of the result
+	unsent bool      // the sink has what no flush followed
 	sent   time.Time // when the request went to the model server
 }
 
@@ -339,9 +340,26 @@ func (r *run) begin(contentType string) {
 var errClient = errors.New("the client went away")
 
 func (r *run) send(b []byte) error {
+	if err := r.put(b); err != nil {
+		return err
+	}
+	return r.flush()
+}
+
+// put gives the sink what may wait for the next flush.
+func (r *run) put(b []byte) error {
+	r.unsent = true
 	if _, err := r.sink.Write(b); err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "%w: %w", errClient, err)
 	}
+	return nil
+}
+
+func (r *run) flush() error {
+	if !r.unsent {
+		return nil
+	}
+	r.unsent = false
 	if err := r.sink.Flush(); err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "%w: %w", errClient, err)
 	}

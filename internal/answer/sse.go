@@ -56,6 +56,12 @@ func (s *events) next() (event, error) {
 	}
 }
 
+// ready says whether the next event can be read without waiting for more.
+func (s *events) ready() bool {
+	there, _ := s.r.Peek(s.r.Buffered()) // never fails: the bytes are there
+	return bytes.Contains(there, []byte("\n\n")) || bytes.Contains(there, []byte("\r\n\r\n")) || bytes.Contains(there, []byte("\r\r"))
+}
+
 // field takes one line of an event. Unknown fields and comments stand in raw only.
 func (e *event) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))

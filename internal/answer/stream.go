@@ -38,13 +38,18 @@ func (r *run) stream(response *http.Response) error {
 		ended:   map[int]bool{},
 	}
 	for {
+		if !f.events.ready() { // nothing waits in here for what the model server has not said yet
+			if err := f.flush(); err != nil {
+				return err
+			}
+		}
 		e, err := f.events.next()
 		if err != nil {
-			return f.brokeOff(err)
+			return errors.Join(f.brokeOff(err), f.flush())
 		}
 		if !e.any {
 			if f.result.Started { // comments keep a connection alive; before the start nothing is sent
-				if err := f.send(e.raw); err != nil {
+				if err := f.put(e.raw); err != nil {
 					return err
 				}
 			}
@@ -80,7 +85,7 @@ func (f *flow) finish(e event) error {
 		p := f.choices[index]
 		if rest := f.process(p, "", true); rest != "" && !f.ended[index] {
 			f.keepChoice(index, rest)
-			if err := f.send(f.chunk(object{}, index, rest, "stop")); err != nil {
+			if err := f.put(f.chunk(object{}, index, rest, "stop")); err != nil {
 				return err
 			}
 		}
@@ -119,7 +124,7 @@ func (f *flow) pass(e event) error {
 	if !f.result.Started {
 		f.begin("text/event-stream")
 	}
-	return f.send(out)
+	return f.put(out)
 }
 
 // failed passes a failure inside a stream on: before the start as an error of its own, later as it came,

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -54,14 +56,42 @@ func read(t require.TestingT, stream string) (content, finish string, clean bool
 	return content, finish, clean
 }
 
-func TestAStreamPassesByteByByteAndEachEventIsFlushed(t *testing.T) {
+// A model server that says nothing more until the client has what it said last finds nobody who waits for more.
+func TestWhatWasSaidWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	flushed := make(chan struct{}, 100)
+	pieces := []string{chunk("a"), chunk("b") + chunk("c"), chunk("d") + `data: {"choices":[`, `]}` + "\n\n" + chunk("e"), stop}
+	m := newModelServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, piece := range pieces {
+			_, _ = io.WriteString(w, piece)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-flushed:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		_, _ = io.WriteString(w, ending)
+	})
+	c := &client{onFlush: func() { flushed <- struct{}{} }}
+	path := New(Settings{Idle: 20 * time.Second})
+	_, err := path.Do(t.Context(), ready(t, nil, nil), Upstream{URL: m.URL}, Request{Endpoint: Chat, Body: []byte(asking)}, c)
+	require.NoError(t, err)
+	content, _, clean := read(t, c.body.String())
+	require.True(t, clean)
+	require.Equal(t, "abcde", content)
+}
+
+func TestAStreamPassesByteByByte(t *testing.T) {
 	t.Parallel()
 	odd := ": ping\r\n\r\nevent: x\rdata: {\"choices\":[{\"index\":0,\rdata: \"delta\":{\"content\":\"b\"}}]}\r\r"
 	m := newModelServer(t, streaming(chunk("a"), odd, stop, usage, ending))
 	c, result, err := ask(t, ready(t, nil, nil), m, Chat, asking)
 	require.NoError(t, err)
 	require.Equal(t, chunk("a")+odd+stop+ending, c.body.String(), "without the usage that the client did not ask for")
-	require.Equal(t, c.writes, c.flushes)
+	require.Positive(t, c.flushes)
+	require.Zero(t, c.unflushed)
 	require.Equal(t, "text/event-stream", c.header.Get("Content-Type"))
 	require.Equal(t, lifecycle.Usage{Prompt: 4, Completion: 5}, result.Usage)
 	require.Equal(t, "ab", result.Output)
