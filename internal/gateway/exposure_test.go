@@ -228,6 +228,7 @@ func TestStableRescuesTheCanary(t *testing.T) {
 					rescued++
 					require.True(t, last.Canary)
 					require.Equal(t, w.canary.ID(), last.Release, "the failure is the canary's")
+					require.Equal(t, w.stable.ID(), last.Used.RescuedBy, "and it says who answered")
 					require.Equal(t, "error", last.Outcome)
 				}
 			}

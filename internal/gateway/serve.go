@@ -114,7 +114,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 		q.record.Release = served.id()
 		result, err = q.try(ctx, served, side)
 		if q.rescuable(ctx, result, err) {
-			q.record.Rescued = true
+			q.record.Rescued, q.record.Used.RescuedBy = true, q.decided.stable.id()
 			q.g.metrics.rescued.WithLabelValues(q.lane.name).Inc()
 			q.lane.log.WarnContext(ctx, "the canary failed; stable answers", "interaction", q.record.ID, "release", served.id().Short(), "error", err)
 			q.finish(served, side, result, answer.OutcomeError)

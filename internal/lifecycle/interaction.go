@@ -60,6 +60,7 @@ type Used struct {
 	Embedder    Digest `json:"embedder,omitempty"`
 	Parameters  Digest `json:"parameters,omitempty"`
 	PostProcess Digest `json:"post_process,omitempty"`
+	RescuedBy   Digest `json:"rescued_by,omitempty"` // the release that answered where the interaction's own failed
 }
 
 // Latency per component, in seconds.
