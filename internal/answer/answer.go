@@ -22,7 +22,7 @@ const (
 const (
 	OutcomeOK       = "ok"
 	OutcomeError    = "error"
-	OutcomeRefused  = "refused" // a rule put its notice in place of the answer
+	OutcomeRefused  = "refused" // a rule put its notice in place of the answer, or the model itself refused
 	OutcomeCanceled = "canceled"
 )
 
@@ -89,7 +89,7 @@ type Result struct {
 	Usage      lifecycle.Usage   // as the model server counted; zero where it did not say
 	Finish     string            // of the first choice
 	Passages   []string          // IDs of what was retrieved, best first
-	Guardrails []string          // rules that changed the answer, as "deny-pattern[1]": kind and place; trimming is none
+	Guardrails []string          // rules that minded the answer, as "deny-pattern[1]" or "pii[2]:email": kind and place; trimming is none
 	Input      string            // last user text or prompt, bounded by Settings.MaxText
 	Output     string            // what the client got as the first choice's text, bounded likewise
 }

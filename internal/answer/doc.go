@@ -35,6 +35,24 @@
 // may be masked in part only. A refusal in the middle of a stream cannot take back what was sent before
 // the match. After a cut the rest of the model's answer is read and thrown away, so that usage stays true.
 //
+// # Rules
+//
+// A service declares them under release.post_process; they hold in order, for each choice on its own.
+//
+//	trim            takes white space from both ends
+//	max-length      ends the text after so many characters, finish reason length
+//	deny-pattern    masks or refuses what an RE2 expression matches
+//	pii             masks as [email], [phone], [card], [iban] or [ip], or refuses or counts; cards and IBANs by their
+//	                check digits, phone numbers by the forms that findPhone names. Holds back the run of characters
+//	                that may become one, at most 320 bytes
+//	refusal-phrase  counts answers in which the model itself refuses, and gives them the outcome refused; mark ends them
+//	                with finish reason content_filter. Holds nothing back
+//	json            counts, marks or refuses an answer that is not one JSON value as a whole. To refuse, the whole text
+//	                is held back, at most 256 KiB; longer is not JSON. An answer that only calls a tool passes
+//
+// Every rule that minds an answer is named in Result.Guardrails, whether it changed something or not. Masked text, cuts
+// and names are the same however the answer comes in pieces.
+//
 // # Not promised
 //
 // Rules see the text of choices only: tool calls pass unchanged. Log probabilities and a reasoning model's

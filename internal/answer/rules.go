@@ -20,6 +20,10 @@ const (
 	mask          = "[removed]"                 // what stands in place of a masked match
 	defaultNotice = "This answer was withheld." // where a refusing rule brings no notice
 
+	actionCount  = "count"
+	actionMark   = "mark"
+	actionRefuse = "refuse"
+
 	finishLength = "length"
 	finishFilter = "content_filter"
 )
@@ -38,6 +42,7 @@ type rule struct {
 	after   *regexp.Regexp // pattern, as group 1, anywhere but at the first character
 	longest int            // bytes of pattern's longest match; MaxHold where it has no bound under that
 	open    bool           // the longest match has no bound under MaxHold
+	pii     []string       // kinds that are looked for
 }
 
 func newChain(rules []lifecycle.Rule) (*chain, error) {
@@ -47,20 +52,18 @@ func newChain(rules []lifecycle.Rule) (*chain, error) {
 		if r.Notice == "" {
 			r.Notice = defaultNotice
 		}
-		if !slices.Contains([]string{"", "mask", "refuse"}, r.Action) {
-			return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: unknown action %q", i, r.Action)
+		if err := lifecycle.CheckRules("post_process", rules[i:i+1]).Err("rules"); err != nil {
+			return nil, lifecycle.Wrap(err, "post_process[%d]", i)
 		}
 		switch declared.Kind {
-		case lifecycle.RuleTrim:
 		case lifecycle.RuleMaxLength:
-			n, err := strconv.Atoi(declared.Value)
-			if err != nil || n < 1 {
-				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: %q is no number of characters", i, declared.Value)
-			}
-			r.limit = n
+			r.limit, _ = strconv.Atoi(declared.Value) // its form was checked
+		case lifecycle.RulePII:
+			r.pii = lifecycle.PIIOf(declared)
+			c.hides = c.hides || r.Action != actionCount
 		case lifecycle.RuleDenyPattern:
 			pattern, err := regexp.Compile(declared.Value)
-			if err != nil || declared.Value == "" {
+			if err != nil {
 				return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: not an RE2 pattern", i)
 			}
 			parsed, err := syntax.Parse(declared.Value, syntax.Perl)
@@ -76,8 +79,6 @@ func newChain(rules []lifecycle.Rule) (*chain, error) {
 				r.longest, r.open = MaxHold, true
 			}
 			c.hides = true
-		default:
-			return nil, lifecycle.Errorf(lifecycle.Invalid, "post_process[%d]: unknown kind %q", i, declared.Kind)
 		}
 		c.rules = append(c.rules, r)
 	}
@@ -120,17 +121,22 @@ func longestMatch(re *syntax.Regexp) int {
 
 // processor runs a chain over one choice's text as it comes.
 type processor struct {
-	stages  []stage
-	rules   []rule
-	stopped string   // finish reason of a cut or a refusal; "" while the text goes on
-	refused bool     // a rule put its notice in place of the text
-	hits    []string // names of the rules that changed the text, each once
-	sent    bool     // some text has come out
+	stages    []stage
+	rules     []rule
+	stoppedAt int      // place of the rule that stopped the text
+	stopped   string   // finish reason of a cut or a refusal; "" while the text goes on
+	refused   bool     // a rule put its notice in place of the text
+	closed    bool     // the last piece came
+	marked    bool     // the text passed, and its end says that a rule minds it
+	denied    bool     // the model itself refused
+	noText    bool     // the answer is a tool call
+	hits      []string // names of the rules that minded the text, each once
+	sent      bool     // some text has come out
 }
 
-// stage is one rule at work. ok is false when the rule ends the text here.
+// stage is one rule at work. hits are the names by which it is counted; ok is false when the rule ends the text here.
 type stage interface {
-	feed(s string, last bool) (out string, hit, ok bool)
+	feed(s string, last bool) (out string, hits []string, ok bool)
 }
 
 func (c *chain) start() *processor {
@@ -140,7 +146,13 @@ func (c *chain) start() *processor {
 		case lifecycle.RuleTrim:
 			p.stages = append(p.stages, &trimStage{})
 		case lifecycle.RuleMaxLength:
-			p.stages = append(p.stages, &lengthStage{left: r.limit})
+			p.stages = append(p.stages, &lengthStage{left: r.limit, name: r.name})
+		case lifecycle.RulePII:
+			p.stages = append(p.stages, &piiStage{name: r.name, kinds: r.pii, hide: r.Action != actionCount})
+		case lifecycle.RuleRefusal:
+			p.stages = append(p.stages, newPhraseStage(r.name, r.Value))
+		case lifecycle.RuleJSON:
+			p.stages = append(p.stages, &jsonStage{name: r.name, holds: r.Action == actionRefuse, none: &p.noText})
 		default:
 			p.stages = append(p.stages, &denyStage{rule: r})
 		}
@@ -148,32 +160,72 @@ func (c *chain) start() *processor {
 	return p
 }
 
-// feed takes the next piece of text and gives what may be sent. After last, or once stopped, it gives
-// nothing more.
+// ending gives the finish reason of a choice that the model ended with one.
+func (p *processor) ending(finish string) string {
+	switch {
+	case p.stopped != "":
+		return p.stopped
+	case p.marked && finish != "":
+		return finishFilter
+	}
+	return finish
+}
+
+// feed takes the next piece of text and gives what may be sent. After last, or once stopped, it gives nothing more;
+// rules before the one that stopped the text see the rest of it all the same, so that they count what they would count
+// in a text that came whole.
 func (p *processor) feed(s string, last bool) string {
-	if p.stopped != "" {
+	if p.closed {
 		return ""
 	}
-	for i, stage := range p.stages {
-		out, hit, ok := stage.feed(s, last)
-		r := p.rules[i]
-		if hit && !slices.Contains(p.hits, r.name) && r.Kind != lifecycle.RuleTrim {
-			p.hits = append(p.hits, r.name)
-		}
-		if hit && r.Action == "refuse" && r.Kind != lifecycle.RuleTrim {
+	p.closed = last
+	over, end := p.stopped != "", len(p.stages)
+	if over {
+		end = p.stoppedAt
+	}
+	for i, stage := range p.stages[:end] {
+		out, hits, ok := stage.feed(s, last)
+		p.count(p.rules[i], hits)
+		if len(hits) > 0 && p.rules[i].Action == actionRefuse {
+			p.stoppedAt = i
+			if over {
+				return ""
+			}
 			p.stopped, p.refused = finishFilter, true
 			if p.sent {
-				return "\n" + r.Notice
+				return "\n" + p.rules[i].Notice
 			}
-			return r.Notice
+			return p.rules[i].Notice
 		}
 		if !ok {
-			p.stopped, last = finishLength, true // what later rules hold back comes out with this piece
+			if p.stopped == "" {
+				p.stopped = finishLength
+				p.stoppedAt = i
+			}
+			last = true // what later rules hold back comes out with this piece
+			if over {
+				p.stoppedAt = i
+				return ""
+			}
 		}
 		s = out
 	}
+	if over {
+		return ""
+	}
 	p.sent = p.sent || s != ""
 	return s
+}
+
+// count keeps what a rule minded.
+func (p *processor) count(r rule, hits []string) {
+	for _, hit := range hits {
+		if !slices.Contains(p.hits, hit) {
+			p.hits = append(p.hits, hit)
+		}
+	}
+	p.denied = p.denied || len(hits) > 0 && r.Kind == lifecycle.RuleRefusal
+	p.marked = p.marked || len(hits) > 0 && r.Action == actionMark
 }
 
 // whole runs the chain over a whole text.
@@ -188,7 +240,7 @@ type trimStage struct {
 	held  string // white space that may turn out to be the end
 }
 
-func (t *trimStage) feed(s string, last bool) (string, bool, bool) {
+func (t *trimStage) feed(s string, _ bool) (string, []string, bool) {
 	if !t.begun {
 		s = strings.TrimLeftFunc(s, unicode.IsSpace)
 		t.begun = s != ""
@@ -196,20 +248,23 @@ func (t *trimStage) feed(s string, last bool) (string, bool, bool) {
 	s = t.held + s
 	kept := strings.TrimRightFunc(s, unicode.IsSpace)
 	t.held = s[len(kept):]
-	return kept, last && t.held != "", true
+	return kept, nil, true
 }
 
 // lengthStage ends a text after a number of characters.
-type lengthStage struct{ left int }
+type lengthStage struct {
+	left int
+	name string
+}
 
-func (l *lengthStage) feed(s string, _ bool) (string, bool, bool) {
+func (l *lengthStage) feed(s string, _ bool) (string, []string, bool) {
 	for i := range s {
 		if l.left == 0 {
-			return s[:i], true, false
+			return s[:i], []string{l.name}, false
 		}
 		l.left--
 	}
-	return s, false, true
+	return s, nil, true
 }
 
 // denyStage replaces what its pattern matches. Every match that starts more than the longest match before
@@ -221,7 +276,7 @@ type denyStage struct {
 	forced bool   // the last thing sent was the mask of a match that may still grow
 }
 
-func (d *denyStage) feed(s string, last bool) (string, bool, bool) {
+func (d *denyStage) feed(s string, last bool) (string, []string, bool) {
 	d.buf += s
 	limit := len(d.buf)
 	if !last {
@@ -251,7 +306,10 @@ func (d *denyStage) feed(s string, last bool) (string, bool, bool) {
 	}
 	_, context := utf8.DecodeLastRuneInString(d.buf[:at])
 	d.buf, d.done = d.buf[at-context:], context
-	return out.String(), hit, true
+	if hit {
+		return out.String(), []string{d.name}, true
+	}
+	return out.String(), nil, true
 }
 
 // match finds the first match in buf that takes some text and starts at a byte or after it. The character before

@@ -143,7 +143,7 @@ func (r *run) note(p *processor) {
 			r.result.Guardrails = append(r.result.Guardrails, hit)
 		}
 	}
-	if p.refused {
+	if p.refused || p.denied {
 		r.result.Outcome = OutcomeRefused
 	}
 }
@@ -216,14 +216,14 @@ func (r *run) cleanWhole(body object) ([]edit, error) {
 	var edits []edit
 	for _, c := range choices {
 		content, p := text(c.content.of(body.doc)), r.start()
+		p.noText = c.callsTool()
 		cleaned := r.process(p, content, true)
 		r.note(p)
 		if cleaned != content {
 			edits = append(edits, edit{c.content, quoted(cleaned)})
 		}
-		finish := c.finish
-		if p.stopped != "" && c.finishAt.to > 0 {
-			finish = p.stopped
+		finish := p.ending(c.finish)
+		if finish != c.finish && c.finishAt.to > 0 {
 			edits = append(edits, edit{c.finishAt, quoted(finish)})
 		}
 		if c.index == 0 {
@@ -270,6 +270,9 @@ type choice struct {
 	parts    bool   // the content is neither a string nor null
 	says     bool   // there is more in it than a role
 }
+
+// callsTool says whether the choice ended with a tool's call, which needs no text.
+func (c choice) callsTool() bool { return c.finish == "tool_calls" || c.finish == "function_call" }
 
 // thoughtKeys are what servers call the text that a reasoning model writes before its answer.
 var thoughtKeys = []string{"reasoning_content", "reasoning"}

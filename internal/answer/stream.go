@@ -85,7 +85,7 @@ func (f *flow) finish(e event) error {
 		p := f.choices[index]
 		if rest := f.process(p, "", true); rest != "" && !f.ended[index] {
 			f.keepChoice(index, rest)
-			if err := f.put(f.chunk(object{}, index, rest, "stop")); err != nil {
+			if err := f.put(f.chunk(object{}, index, rest, p.ending("stop"))); err != nil {
 				return err
 			}
 		}
@@ -150,6 +150,7 @@ func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]by
 			return nil, err
 		}
 		if p.stopped != "" {
+			f.process(p, text(c.content.of(body.doc)), c.finish != "") // it gives nothing, and counts
 			gone = append(gone, c.at)
 			continue
 		}
@@ -167,6 +168,7 @@ func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]by
 		if c.content.to > 0 {
 			content = text(c.content.of(body.doc))
 		}
+		p.noText = c.callsTool()
 		cleaned := f.process(p, content, c.finish != "")
 		f.keepChoice(c.index, cleaned)
 		switch {
@@ -176,9 +178,8 @@ func (f *flow) clean(e event, body object, choices []choice, edits []edit) ([]by
 		default: // held back until now, and this chunk has no place for it
 			before = append(before, f.chunk(body, c.index, cleaned, "")...)
 		}
-		finish := c.finish
-		if p.stopped != "" {
-			finish = p.stopped
+		finish := p.ending(c.finish)
+		if finish != c.finish {
 			if c.finishAt.to > 0 {
 				edits = append(edits, edit{c.finishAt, quoted(finish)})
 			} else {

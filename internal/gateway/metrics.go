@@ -44,6 +44,7 @@ type metrics struct {
 	component  *prometheus.HistogramVec // seconds
 	requests   *prometheus.CounterVec
 	tokens     *prometheus.CounterVec
+	guardrails *prometheus.CounterVec
 	shed       *prometheus.CounterVec
 	ejected    prometheus.Counter
 	moved      *prometheus.CounterVec
@@ -75,9 +76,10 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Help:    "Time of one component of an answer, by how the answer ended. What did not happen is not observed.",
 			Buckets: telemetry.LatencyBuckets(),
 		}, []string{"service", "component", "release", "side", "outcome"}),
-		tokens:   counter("tokens_total", "Tokens as model servers counted them.", "service", "release", "side", "kind"),
-		requests: counter("requests_total", "Requests that ended, by side and outcome.", "service", "endpoint", "release", "side", "outcome"),
-		shed:     counter("shed_total", "Requests turned away before a model server saw them.", "service", "reason"),
+		tokens:     counter("tokens_total", "Tokens as model servers counted them.", "service", "release", "side", "kind"),
+		requests:   counter("requests_total", "Requests that ended, by side and outcome.", "service", "endpoint", "release", "side", "outcome"),
+		guardrails: counter("guardrail_hits_total", "Answers that a rule of post-processing minded, by rule and place.", "service", "release", "side", "rule"),
+		shed:       counter("shed_total", "Requests turned away before a model server saw them.", "service", "reason"),
 		ejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "refit", Subsystem: "gateway", Name: "servers_taken_out_total",
 			Help: "Times that a model server failed and was left alone for a while.",
@@ -93,7 +95,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		generation: gauge("route_generation", "Generation of the route that is applied.", "service"),
 		routeSeen:  gauge("route_generation_seen", "Generation of the newest route that was seen.", "service"),
 	}
-	registerer.MustRegister(m.component, m.requests, m.tokens, m.ejected, m.shed, m.moved, m.rescued, m.lapses, m.unlooked, m.unwritten,
+	registerer.MustRegister(m.component, m.requests, m.tokens, m.guardrails, m.ejected, m.shed, m.moved, m.rescued, m.lapses, m.unlooked, m.unwritten,
 		m.inFlight, m.credit, m.share, m.generation, m.routeSeen)
 	return m
 }
@@ -150,6 +152,14 @@ func (m *meter) ended(endpoint, side, outcome string, l lifecycle.Latency, u lif
 	}
 }
 
+// minded counts the rules that minded an answer. Their names are the release's own: kind, place and, for personal data,
+// what it was.
+func (m *meter) minded(side string, rules []string) {
+	for _, rule := range rules {
+		m.metrics.guardrails.WithLabelValues(m.service, m.release, side, rule).Inc()
+	}
+}
+
 func (w *way) observe(component int, seconds float64) {
 	if seconds > 0 {
 		w.components[component].Observe(seconds)
@@ -200,5 +210,6 @@ func (m *metrics) sweep(now time.Time) {
 		m.component.DeletePartialMatch(labels)
 		m.requests.DeletePartialMatch(labels)
 		m.tokens.DeletePartialMatch(labels)
+		m.guardrails.DeletePartialMatch(labels)
 	}
 }

@@ -157,3 +157,27 @@ func BenchmarkChat(b *testing.B) {
 		}
 	}
 }
+
+func TestRulesAreCountedByName(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	w := newWorld(t, func(c *Config) { c.Metrics, c.MetricsHandler = registry, telemetry.Handler(registry) })
+	next := w.release("guarded", func(r *lifecycle.Release) {
+		r.PostProcess = []lifecycle.Rule{
+			{Kind: lifecycle.RulePII}, {Kind: lifecycle.RuleRefusal, Value: "I cannot"}, {Kind: lifecycle.RuleJSON},
+		}
+	})
+	w.route(func(r *lifecycle.Route) { r.Stable = next.ID() })
+	w.upstream.behave(func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"I cannot give a@b.co to 10.0.0.1"},"finish_reason":"stop"}]}`)
+		return true
+	})
+	r := w.ask(chatPath, chat("hello", 0), "")
+	require.Contains(t, r.Body.String(), "I cannot give [email] to [ip]")
+	require.Equal(t, []string{"pii[0]:email", "pii[0]:ip", "refusal-phrase[1]", "json[2]"}, w.captured.last(t).Guardrails)
+	require.Equal(t, "refused", w.captured.last(t).Outcome)
+	said := w.get("/metrics").Body.String()
+	for _, rule := range w.captured.last(t).Guardrails {
+		require.Contains(t, said, `refit_gateway_guardrail_hits_total{release="`+next.ID().Short()+`",rule="`+rule+`",service="docs",side="stable"} 1`)
+	}
+}

@@ -273,6 +273,7 @@ func (q *request) finish(served *bundle, side string, result answer.Result, outc
 	q.lane.account(q.decided, side, result.Usage)
 	result.Latency.Queue = q.queued.Seconds()
 	served.meter.ended(q.endpoint, side, outcome, result.Latency, result.Usage)
+	served.meter.minded(side, result.Guardrails)
 }
 
 // capture hands on what happened. A rescued request stays the canary's, as an error: that is what its

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 const nameRemedy = "give 1 to 63 lower-case letters, digits and dashes, beginning with a letter"
@@ -55,10 +56,54 @@ func checkParameters(path string, p Parameters) Problems {
 
 // Kinds of post-processing rules.
 const (
-	RuleMaxLength   = "max-length"   // value: characters
-	RuleDenyPattern = "deny-pattern" // value: RE2 regular expression
-	RuleTrim        = "trim"         // no value: white space at both ends
+	RuleMaxLength   = "max-length"     // value: characters
+	RuleDenyPattern = "deny-pattern"   // value: RE2 regular expression
+	RuleTrim        = "trim"           // no value: white space at both ends
+	RulePII         = "pii"            // value: kinds of personal data, apart by commas; empty: all
+	RuleRefusal     = "refusal-phrase" // value: phrases by which a model refuses, one a line
+	RuleJSON        = "json"           // no value: the whole answer is one JSON value
 )
+
+// Kinds of personal data that a rule finds.
+const (
+	PIIEmail   = "email"
+	PIIPhone   = "phone"
+	PIICard    = "card" // payment cards, checked by their last digit
+	PIIIBAN    = "iban" // checked by their check digits
+	PIIAddress = "ip"
+)
+
+// PIIKinds lists the kinds of personal data that a rule finds.
+func PIIKinds() []string { return []string{PIIEmail, PIIPhone, PIICard, PIIIBAN, PIIAddress} }
+
+// PIIOf gives the kinds of personal data that a rule names.
+func PIIOf(r Rule) []string {
+	if strings.TrimSpace(r.Value) == "" {
+		return PIIKinds()
+	}
+	kinds := strings.Split(r.Value, ",")
+	for i := range kinds {
+		kinds[i] = strings.TrimSpace(kinds[i])
+	}
+	return kinds
+}
+
+// ruleActions are what a rule of a kind may do, the default first. Mask puts a mark in place of what matched, refuse
+// puts the notice in place of the answer, count lets the answer pass, and mark lets it pass with the finish reason
+// content_filter. Every rule that minds an answer is counted.
+var ruleActions = map[string][]string{
+	RuleMaxLength: {"", "mask"}, RuleTrim: {"", "mask"},
+	RuleDenyPattern: {"", "mask", "refuse"}, RulePII: {"", "mask", "refuse", "count"},
+	RuleRefusal: {"", "count", "mark"}, RuleJSON: {"", "count", "mark", "refuse"},
+}
+
+// maxRuleValue bounds a rule's value, in bytes: each stream keeps so much of its text.
+const maxRuleValue = 4096
+
+// CheckRules gives the faults of post-processing rules.
+func CheckRules(path string, rules []Rule) Problems {
+	return checkRules(path, rules)
+}
 
 func checkRules(path string, rules []Rule) Problems {
 	var faults Problems
@@ -73,12 +118,23 @@ func checkRules(path string, rules []Rule) Problems {
 			if _, err := regexp.Compile(r.Value); err != nil || r.Value == "" {
 				faults.Add(at+".value", quote(r.Value), "give an RE2 regular expression")
 			}
-		case RuleTrim:
+		case RulePII:
+			for _, kind := range PIIOf(r) {
+				if !slices.Contains(PIIKinds(), kind) {
+					faults.Add(at+".value", quote(kind), "give some of %s, apart by commas, or nothing for all", strings.Join(PIIKinds(), ", "))
+				}
+			}
+		case RuleRefusal:
+			if strings.TrimSpace(r.Value) == "" || len(r.Value) > maxRuleValue {
+				faults.Add(at+".value", itoa(len(r.Value))+" bytes", "give phrases, one a line, at most %d bytes", maxRuleValue)
+			}
+		case RuleTrim, RuleJSON:
 		default:
-			faults.Add(at+".kind", quote(r.Kind), "give one of max-length, deny-pattern, trim")
+			faults.Add(at+".kind", quote(r.Kind), "give one of %s", strings.Join(sortedKeys(ruleActions), ", "))
+			continue
 		}
-		if !slices.Contains([]string{"", "mask", "refuse"}, r.Action) {
-			faults.Add(at+".action", quote(r.Action), "give mask or refuse")
+		if actions := ruleActions[r.Kind]; !slices.Contains(actions, r.Action) {
+			faults.Add(at+".action", quote(r.Action), "give %s, or leave it out", strings.Join(actions[1:], " or "))
 		}
 	}
 	return faults

@@ -45,10 +45,10 @@ type Diffusion struct {
 
 // Rule is one step of post-processing.
 type Rule struct {
-	Kind   string `json:"kind"`              // "max-length", "deny-pattern", "trim"
-	Value  string `json:"value,omitempty"`   // of the kind: a regular expression, a number
-	Action string `json:"action,omitempty"`  // "mask" (default) or "refuse"
-	Notice string `json:"message,omitempty"` // what the user reads instead, for refuse
+	Kind   string `json:"kind" jsonschema:"enum=max-length,enum=deny-pattern,enum=trim,enum=pii,enum=refusal-phrase,enum=json"`
+	Value  string `json:"value,omitempty" jsonschema:"description=max-length: characters; deny-pattern: RE2 expression; pii: some of email\\,phone\\,card\\,iban\\,ip (default all); refusal-phrase: phrases one a line"`
+	Action string `json:"action,omitempty" jsonschema:"enum=mask,enum=refuse,enum=count,enum=mark,description=mask (default of deny-pattern and pii) hides the match; refuse puts message in place of the answer; count (default of refusal-phrase and json) lets it pass; mark lets it pass with finish reason content_filter"`
+	Notice string `json:"message,omitempty" jsonschema:"description=what the user reads instead\\, for refuse"`
 }
 
 // Lever is a part of a release that a candidate changes, cheapest first.
