@@ -94,12 +94,17 @@ func (p Promotion) reload(ctx context.Context, service lifecycle.Service, id lif
 	return p.Engines[service.Serving.Engine].Unload(ctx, serving.ServerName(release))
 }
 
-// routed are the releases that must stay loaded: stable, the one before, which is the way back, and a canary.
+// routed are the releases that must stay loaded: stable, the one before, which is the way back, a canary, and what
+// the declaration names as shadow.
 func (p Promotion) routed(ctx context.Context, service string) ([]lifecycle.Digest, error) {
 	route, err := p.Registry.Route(ctx, service)
 	if err != nil {
 		return nil, err
 	}
-	all := []lifecycle.Digest{route.Stable, route.Previous, route.Canary}
+	declared, err := p.Registry.Service(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	all := []lifecycle.Digest{route.Stable, route.Previous, route.Canary, declared.Shadow.Release}
 	return slices.DeleteFunc(all, func(d lifecycle.Digest) bool { return d == "" }), nil
 }

@@ -76,13 +76,17 @@ func (p Promotion) placement(ctx context.Context, service string, id lifecycle.D
 }
 
 // UnloadUnused stops model servers whose weights no release of the route needs: neither stable, nor the
-// one before, which is the way back, nor a canary.
+// one before, which is the way back, nor a canary, nor the declaration's shadow.
 func (p Promotion) UnloadUnused(ctx context.Context, in steps.UnloadInput) (steps.None, error) {
 	route, err := p.Registry.Route(ctx, in.Service)
 	if err != nil {
 		return steps.None{}, err
 	}
-	needed := map[lifecycle.Digest]bool{route.Stable: true, route.Previous: true, route.Canary: true}
+	service, err := p.Registry.Service(ctx, in.Service)
+	if err != nil {
+		return steps.None{}, err
+	}
+	needed := map[lifecycle.Digest]bool{route.Stable: true, route.Previous: true, route.Canary: true, service.Shadow.Release: true}
 	endpoints, err := p.Registry.Endpoints(ctx, in.Service)
 	if err != nil {
 		return steps.None{}, err
@@ -90,10 +94,6 @@ func (p Promotion) UnloadUnused(ctx context.Context, in steps.UnloadInput) (step
 	servers := map[string]bool{} // by served name: whether a needed release uses it
 	for _, e := range endpoints {
 		servers[e.Model] = servers[e.Model] || needed[e.Release]
-	}
-	service, err := p.Registry.Service(ctx, in.Service)
-	if err != nil {
-		return steps.None{}, err
 	}
 	for _, e := range endpoints {
 		if needed[e.Release] {

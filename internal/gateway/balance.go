@@ -83,6 +83,17 @@ func (b *balancer) acquire(ctx context.Context, release *bundle, not ...string) 
 	return &place{grant: got, bundle: release, b: b, taken: b.now()}, nil
 }
 
+// try takes a place on one of the release's servers that are given, without waiting; nil where none is free.
+func (b *balancer) try(release *bundle, endpoints []lifecycle.Endpoint) *place {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	got, ok := b.pick(endpoints, nil)
+	if !ok {
+		return nil
+	}
+	return &place{grant: got, bundle: release, b: b, taken: b.now()}
+}
+
 func (b *balancer) take(ctx context.Context, endpoints []lifecycle.Endpoint, not []string) (grant, error) {
 	if !slices.ContainsFunc(endpoints, func(e lifecycle.Endpoint) bool { return usable(e, not) }) {
 		return grant{}, errNone

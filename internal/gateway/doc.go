@@ -58,6 +58,14 @@
 // are this gateway's own: no minute sees more requests of a key than its limit; of tokens, what is under way when the
 // limit is reached comes on top.
 //
+// # Shadows
+//
+// Where the declaration names a shadow, a share of the requests that were answered is copied to that release. Its answers
+// reach capture only, under the ID of the user's interaction with lifecycle.ShadowPrefix before it, and belong to no
+// rollout. A copy begins when the user's answer is over and waits for nothing: over its budget (at once, a minute,
+// deadline), without a free place, or without a server that no other release uses, it is dropped and counted. A release
+// gets no copies while it is stable or the canary.
+//
 // # Model servers
 //
 // A release's server that fails five times in a row (5xx, an answer that breaks off; being too slow weighs three) or cannot

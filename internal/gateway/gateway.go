@@ -25,6 +25,7 @@ type Gateway struct {
 	balancer *balancer
 	metrics  *metrics
 	keys     *keyring
+	shadows  shadows
 	tracer   trace.Tracer // nil: no spans are made
 	exposed  *exposureMetrics
 	reports  chan *lane
@@ -108,6 +109,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 
 // Run follows the routes, keeps releases ready and reports, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
+	defer g.shadows.open(ctx)()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { g.writeReports(ctx); return nil })
 	group.Go(func() error { g.writeBehind(ctx); return nil })

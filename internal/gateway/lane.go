@@ -30,6 +30,7 @@ type lane struct {
 	stable   *bundle // that serves now; the old one until the route's is ready
 	canary   *bundle // nil: none, or not ready
 	exposure *exposure
+	shadow   shadowBudget
 	drawing  bool // a question to the pool is under way
 	lease    rollout.Lease
 	held     bool // whether the lease was held when somebody looked last

@@ -30,7 +30,7 @@ var componentNames = []string{"retrieval", "queue", "first_token", "output_token
 // What else stands in labels. Nothing that a client sends does: services and releases are those of lanes.
 var (
 	endpointNames = []string{answer.Chat, answer.Completions, answer.Embeddings, answer.Images, "other"}
-	sideNames     = []string{sideStable, sideCanary}
+	sideNames     = []string{sideStable, sideCanary, sideShadow}
 	outcomeNames  = []string{answer.OutcomeOK, answer.OutcomeRefused, answer.OutcomeError, answer.OutcomeCanceled}
 )
 
@@ -47,6 +47,7 @@ type metrics struct {
 	guardrails *prometheus.CounterVec
 	shed       *prometheus.CounterVec
 	ejected    prometheus.Counter
+	dropped    *prometheus.CounterVec // copies for a shadow
 	moved      *prometheus.CounterVec
 	rescued    *prometheus.CounterVec
 	lapses     *prometheus.CounterVec
@@ -80,6 +81,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		requests:   counter("requests_total", "Requests that ended, by side and outcome.", "service", "endpoint", "release", "side", "outcome"),
 		guardrails: counter("guardrail_hits_total", "Answers that a rule of post-processing minded, by rule and place.", "service", "release", "side", "rule"),
 		shed:       counter("shed_total", "Requests turned away before a model server saw them.", "service", "reason"),
+		dropped:    counter("shadows_dropped_total", "Copies for a shadow that were due and not made, by reason.", "service", "reason"),
 		ejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "refit", Subsystem: "gateway", Name: "servers_taken_out_total",
 			Help: "Times that a model server failed and was left alone for a while.",
@@ -95,7 +97,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		generation: gauge("route_generation", "Generation of the route that is applied.", "service"),
 		routeSeen:  gauge("route_generation_seen", "Generation of the newest route that was seen.", "service"),
 	}
-	registerer.MustRegister(m.component, m.requests, m.tokens, m.guardrails, m.ejected, m.shed, m.moved, m.rescued, m.lapses, m.unlooked, m.unwritten,
+	registerer.MustRegister(m.component, m.requests, m.tokens, m.guardrails, m.ejected, m.dropped, m.shed, m.moved, m.rescued, m.lapses, m.unlooked, m.unwritten,
 		m.inFlight, m.credit, m.share, m.generation, m.routeSeen)
 	return m
 }
@@ -112,7 +114,7 @@ func (m *metrics) lane(service string) laneNumbers {
 type meter struct {
 	metrics          *metrics
 	service, release string
-	ways             [2][4]atomic.Pointer[way] // by side and outcome
+	ways             [3][4]atomic.Pointer[way] // by side and outcome
 }
 
 // way is one side and outcome of a release.

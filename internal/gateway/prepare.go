@@ -67,7 +67,7 @@ func (l *lane) refresh(ctx context.Context, preparing *sync.WaitGroup) {
 			b.setServers(serversOf(id, endpoints))
 		}
 	})
-	for _, id := range []lifecycle.Digest{route.Stable, route.Canary, route.Previous} {
+	for _, id := range named(service, route) {
 		if l.missing(id) {
 			// Each on its own: a canary's index that takes minutes to come must not hold up what stable needs.
 			preparing.Go(func() { l.prepare(ctx, service, route, id, endpoints) })
@@ -112,7 +112,7 @@ func (l *lane) adopt(ctx context.Context, change func()) {
 	l.settle()
 	var dropped []lifecycle.Digest
 	for id, b := range l.bundles {
-		if id != l.route.Stable && id != l.route.Canary && id != l.route.Previous && b != l.stable {
+		if !slices.Contains(named(l.service, l.route), id) && b != l.stable {
 			delete(l.bundles, id)
 			dropped = append(dropped, id)
 		}
@@ -204,7 +204,7 @@ func (l *lane) notReady(ctx context.Context, route lifecycle.Route, id lifecycle
 	if !l.isNew(ctx, string(id), err) {
 		return
 	}
-	role := "previous"
+	role := "previous or shadow"
 	switch id {
 	case route.Stable:
 		role = "stable"

@@ -97,6 +97,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		}
 		q.trip = g.depart(r, started)
 		q.trip.part("queue", arrived, queued)
+		defer q.castShadow() // after the answer, which it can neither hold up nor change
 		q.sink.wait()
 		q.run(r.Context(), w, started, result)
 	}

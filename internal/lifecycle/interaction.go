@@ -63,6 +63,10 @@ type Used struct {
 	RescuedBy   Digest `json:"rescued_by,omitempty"` // the release that answered where the interaction's own failed
 }
 
+// ShadowPrefix and the user's interaction are the ID of its copy to a shadow. The copy belongs to no rollout, whatever
+// was in flight.
+const ShadowPrefix = "shadow-"
+
 // Latency per component, in seconds.
 type Latency struct {
 	Retrieval      float64 `json:"retrieval"`

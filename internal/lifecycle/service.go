@@ -17,6 +17,7 @@ type Service struct {
 	Release     ReleaseDefaults   `json:"release,omitzero"`
 	Evaluation  Evaluation        `json:"evaluation,omitzero"`
 	Rollout     RolloutPolicy     `json:"rollout,omitzero"`
+	Shadow      Shadow            `json:"shadow,omitzero"`
 	Feedback    FeedbackPolicy    `json:"feedback,omitzero"`
 	Capture     CapturePolicy     `json:"capture,omitzero"`
 	Cadences    []Cadence         `json:"cadences,omitempty"`
@@ -131,6 +132,16 @@ type Exposure struct {
 	Reserve   int64   `json:"reserve,omitempty" jsonschema:"description=tokens reserved for a request that names no limit where its release names none; default 1024 where tokens are counted"`
 }
 
+// Shadow is a release that gets copies of requests and whose answers nobody is shown. It needs model servers that no
+// release of the route uses. Copies are dropped rather than waited for.
+type Shadow struct {
+	Release   Digest      `json:"release,omitempty" jsonschema:"description=whole ID of the release; left out: none. While it is stable or the canary it gets no copies"`
+	Share     BasisPoints `json:"share_bp,omitempty" jsonschema:"description=of requests that are copied: 1 to 10000 basis points; default 100 (1%)"`
+	AtOnce    int         `json:"at_once,omitempty" jsonschema:"description=copies under way at one gateway at most; default 2"`
+	PerMinute int         `json:"per_minute,omitempty" jsonschema:"description=copies that one gateway begins in a minute at most; default 60"`
+	Deadline  Duration    `json:"deadline,omitempty" jsonschema:"description=that one copy may take; default 30s"`
+}
+
 // FeedbackPolicy says when feedback becomes a dataset.
 type FeedbackPolicy struct {
 	MinItems int     `json:"min_items,omitempty" jsonschema:"description=fewer curated items make no dataset; default 20"`
@@ -186,6 +197,12 @@ func (s Service) WithDefaults() Service {
 	s.Rollout = s.Rollout.withDefaults()
 	setDefault(&s.Feedback.MinItems, 20)
 	setDefault(&s.Feedback.MaxShare, 0.1)
+	if s.Shadow.Release != "" {
+		setDefault(&s.Shadow.Share, 100)
+		setDefault(&s.Shadow.AtOnce, 2)
+		setDefault(&s.Shadow.PerMinute, 60)
+		setDefault(&s.Shadow.Deadline, Duration(30*time.Second))
+	}
 	setDefault(&s.Capture.Content, "metadata")
 	setDefault(&s.Capture.Retention, Duration(720*time.Hour))
 	s.Cadences = withDefaults(s.Cadences, func(c *Cadence) {

@@ -48,6 +48,7 @@ func (s Service) CheckZones(zone func(name string) error) error {
 		faults.Add("service", quote(s.Name), "%s", nameRemedy)
 	}
 	s.checkServing(&faults)
+	s.Shadow.check(&faults)
 	s.checkCorpora(&faults)
 	s.checkCapabilities(&faults)
 	s.Rollout.check(&faults)
@@ -68,6 +69,24 @@ func (s Service) CheckZones(zone func(name string) error) error {
 
 // minRetention keeps a day in the database until it is over everywhere and its last records have come.
 const minRetention = Duration(72 * time.Hour)
+
+func (s Shadow) check(faults *Problems) {
+	if s == (Shadow{}) {
+		return
+	}
+	if !s.Release.Valid() {
+		faults.Add("shadow.release", quote(string(s.Release)), "give a whole release ID, or leave shadow out")
+	}
+	if s.Share < 1 || s.Share > Whole {
+		faults.Add("shadow.share_bp", itoa(int(s.Share)), "give 1 to 10000 basis points")
+	}
+	if s.AtOnce < 1 || s.AtOnce > 64 || s.PerMinute < 1 {
+		faults.Add("shadow.at_once", itoa(s.AtOnce)+", per_minute "+itoa(s.PerMinute), "give 1 to 64 at once and at least 1 a minute")
+	}
+	if s.Deadline.D() < time.Second || s.Deadline.D() > 10*time.Minute {
+		faults.Add("shadow.deadline", s.Deadline.String(), "give 1s to 10m")
+	}
+}
 
 func (s Service) checkServing(faults *Problems) {
 	switch s.Serving.Engine {

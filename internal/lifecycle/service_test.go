@@ -67,6 +67,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 		"evaluation": {"capabilities": [{"name": "a", "kind": "vibes", "corpus": "base"}, {"name": "a", "kind": "cloze", "corpus": "none", "items": -1, "margin": -1}]},
 		"rollout": {"steps": [{"share_bp": 5000}, {"share_bp": 500}, {"share_bp": 10000, "min_conversations": -1, "max_time": "-1s", "margin": 0.5}],
 			"metrics": [{"name": "mood"}, {"name": "errors", "tolerated": 0.5}], "exposure": {"band": 0.5}, "at_bound": "shrug"},
+		"shadow": {"release": "abc", "share_bp": 20000, "at_once": 100, "deadline": "1h"},
 		"feedback": {"max_share": 2},
 		"capture": {"content": "all"},
 		"release": {"parameters": {"top_p": 7}},
@@ -74,6 +75,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 	}`))
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 	for _, path := range []string{
+		"shadow.release", "shadow.share_bp", "shadow.at_once", "shadow.deadline",
 		"service", "serving.endpoints[0].url", "serving.endpoints[1].url", "serving.api_key", "serving.capacity",
 		"corpora.base.sources[0].modules", "corpora.base.sources[1].path", "corpora.base.sources[2].kind", "corpora.base.held_out",
 		"corpora.base.max_dropped", "retrieval.corpora[0]", "retrieval.chunk", "evaluation.capabilities[0].kind",
