@@ -68,6 +68,8 @@ type Gateway struct {
 	KeyFile      string        `mapstructure:"key_file"`      // 32 bytes or more that sign conversations, the same at all gateways; default: one kept under data
 	ClientHeader string        `mapstructure:"client_header"` // header by which a proxy in front names the client; default: none is trusted
 	Drain        time.Duration `mapstructure:"drain"`         // how long a clean shutdown waits for requests
+
+	ConversationHeader string `mapstructure:"conversation_header"` // header by which clients name their conversations; default: none
 }
 
 // TLS is how a listener proves itself; with neither file it speaks plain HTTP. The files are read again when they
@@ -175,7 +177,8 @@ func setDefaults(v *viper.Viper) {
 		"temporal.tls": false, "temporal.ca_file": "", "temporal.cert_file": "", "temporal.key_file": "", "temporal.api_key": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
 		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.keys": "", "gateway.key_file": "",
-		"gateway.client_header": "", "gateway.tls.cert_file": "", "gateway.tls.key_file": "", "gateway.drain": 20 * time.Second,
+		"gateway.client_header": "", "gateway.conversation_header": "",
+		"gateway.tls.cert_file": "", "gateway.tls.key_file": "", "gateway.drain": 20 * time.Second,
 		"control.listen": "127.0.0.1:8090", "control.tls.cert_file": "", "control.tls.key_file": "", "control.ca_file": "",
 		"control.url": "", "control.token_file": "", "control.tokens": []any{},
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",

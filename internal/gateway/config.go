@@ -80,6 +80,8 @@ type Config struct {
 	Key          []byte // signs tokens and hashes; the same at all gateways, at least 32 bytes; default: one kept in StateDir
 	ClientHeader string // header by which a proxy in front names the client; default: none is trusted
 
+	ConversationHeader string // header by which clients name their conversations; default: none, so the first user text tells
+
 	MaxBody   int64         // bytes of a request; default 1 MiB
 	Patience  time.Duration // with a client that sends no head, or takes nothing of its answer; default 30s
 	Queue     int           // requests that wait for a place on a model server; default 64

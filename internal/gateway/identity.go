@@ -143,17 +143,24 @@ func (s signer) client(r *http.Request, trusted, key string) string {
 	return s.named("client", name)
 }
 
-// identify says which conversation a request belongs to: that of its token, else client and first user text. The text
-// may be long, so HighwayHash reads it: keyed as HMAC is, the same after a restart, and ten times as fast.
+// maxName bounds a conversation's name in a header; a longer one is none.
+const maxName = 256
+
+// identify says which conversation a request belongs to: that of its token, else client and name, where named is the
+// header by which clients name their conversations, else client and first user text. The text may be long, so HighwayHash reads it: keyed as HMAC is, the same after a restart, and ten times as fast.
 // Two conversations of one client that begin with the same words are one conversation to the gateway as long as
 // the client hands no token back.
-func (s signer) identify(service, client string, first []byte, header http.Header) (token, bool) {
+func (s signer) identify(service, client string, first []byte, header http.Header, named string) (token, bool) {
 	if t, ok := s.open(service, header.Get(headerConversation)); ok {
 		return t, true
 	}
 	var t token
+	begins := "conversation"
+	if name := header.Get(named); name != "" && len(name) <= maxName {
+		begins, first = "named conversation", []byte(name)
+	}
 	text := highwayhash.Sum128(first, s.text[:])
-	sum := s.mac("conversation", service, client, string(text[:]))
+	sum := s.mac(begins, service, client, string(text[:]))
 	copy(t.hash[:], sum[:])
 	return t, false
 }

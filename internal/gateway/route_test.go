@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -126,4 +127,28 @@ func TestWhoSaysWhichReleaseItIs(t *testing.T) {
 	got := w.upstream.header[len(w.upstream.header)-1]
 	require.Empty(t, got.Values(headerRelease), "nor does it hear of it")
 	require.NotEqual(t, strings.Repeat("0", 32), got.Get(headerHash))
+}
+
+func TestConversationsAreKnownByTheirNameOrFirstWords(t *testing.T) {
+	t.Parallel()
+	s := newSigner(bytes.Repeat([]byte("k"), 32))
+	header := func(name string) http.Header { return http.Header{"X-Thread": {name}} }
+	hash := func(client, first, name, named string) conversationHash {
+		tok, signed := s.identify("docs", client, []byte(first), header(name), named)
+		require.False(t, signed)
+		return tok.hash
+	}
+	a := hash("ann", "hello", "t1", "X-Thread")
+	require.Equal(t, a, hash("ann", "other words", "t1", "X-Thread"), "the name tells, whatever was said")
+	require.NotEqual(t, a, hash("ann", "hello", "t2", "X-Thread"))
+	require.NotEqual(t, a, hash("bob", "hello", "t1", "X-Thread"), "a name is its client's")
+	require.NotEqual(t, a, hash("ann", "t1", "", "X-Thread"), "words are no name")
+	require.Equal(t, hash("ann", "hello", "", "X-Thread"), hash("ann", "hello", "t1", ""), "no header is looked at unless one is configured")
+	require.Equal(t, hash("ann", "hello", "", ""), hash("ann", "hello", strings.Repeat("x", 300), "X-Thread"), "a name too long is none")
+	signed := token{hash: conversationHash{1}}
+	h := header("t1")
+	h.Set(headerConversation, s.seal("docs", signed))
+	tok, ok := s.identify("docs", "ann", nil, h, "X-Thread")
+	require.True(t, ok, "the token comes before the name")
+	require.Equal(t, signed, tok)
 }
