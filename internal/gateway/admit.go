@@ -32,6 +32,7 @@ type decision struct {
 	propensity float64
 	moved      bool
 	content    bool // the service captures prompts and answers
+	shadow     bool // the service may copy it to a shadow
 
 	exposure *exposure // that decided; nil: none
 	choice   rollout.Choice
@@ -79,7 +80,7 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 		// The route may have changed meanwhile; what was found holds for that rollout only.
 		elsewhere = elsewhere && l.exposure != nil && l.exposure.rollout == e.rollout
 	}
-	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, content: l.content()}
+	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, content: l.content(), shadow: l.service.Shadow.Release != ""}
 	if l.exposure == nil {
 		return d
 	}

@@ -74,12 +74,12 @@ func named(service lifecycle.Service, route lifecycle.Route) []lifecycle.Digest 
 
 // shadowing takes a part of the budget for a copy of a request, where this one is to be copied. Every reason why a copy
 // that was due is not made has a name; "" is none.
-func (l *lane) shadowing(endpoint string, since time.Duration) (b *bundle, policy lifecycle.Shadow, dropped string) {
+func (l *lane) shadowing(since time.Duration) (b *bundle, policy lifecycle.Shadow, dropped string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	policy = l.service.Shadow
 	id := shadowOf(l.service, l.route)
-	if id == "" || endpoint == answer.Embeddings || rand.IntN(int(lifecycle.Whole)) >= int(policy.Share) {
+	if id == "" || rand.IntN(int(lifecycle.Whole)) >= int(policy.Share) {
 		return nil, policy, ""
 	}
 	budget := &l.shadow
@@ -118,10 +118,13 @@ func (g *Gateway) alone(shadow *bundle) []lifecycle.Endpoint {
 	return slices.DeleteFunc(slices.Clone(shadow.servers()), func(e lifecycle.Endpoint) bool { return used[e.URL] })
 }
 
-// castShadow copies a request that was answered. It returns at once.
+// castShadow copies a request that was answered, unless it was for embeddings. It returns at once.
 func (q *request) castShadow() {
+	if !q.decided.shadow {
+		return
+	}
 	l := q.lane
-	b, policy, dropped := l.shadowing(q.endpoint, q.g.keys.since())
+	b, policy, dropped := l.shadowing(q.g.keys.since())
 	if b != nil && !q.g.shadows.begin(func(ctx context.Context) { q.shadow(ctx, b, policy) }) {
 		l.shadowEnded()
 		dropped = "stopping"
