@@ -193,7 +193,7 @@ func TestThePricesAreTheDocumentedOnes(t *testing.T) {
 		require.Equal(t, string(page), string(writePrices(t)), "run make exposure-table")
 	}
 	for _, gateways := range []int{1, 20} {
-		p := with(usual(gateways), func(p *price) { p.requests = 60_000 }).pay(t)
+		p := with(usual(gateways), func(p *price) { p.requests = 40_000 }).pay(t)
 		setting := strings.Join(strings.Split(p.row(), "|")[:10], "|")
 		require.Contains(t, string(page), setting+"|", "the page has the defaults")
 		require.Greater(t, p.reached, 0.97, p.row())

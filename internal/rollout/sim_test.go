@@ -166,9 +166,9 @@ func TestFivePercentIsFivePercent(t *testing.T) {
 
 func TestPooledCreditIsAsGoodAsOneGateway(t *testing.T) {
 	t.Parallel()
-	for _, gateways := range []int{1, 5, 20} {
+	for _, gateways := range []int{5, 20} {
 		f := newFleet(t, gateways, Config{}, 500)
-		run := f.serve(sized(200_000, 2_000_000), load{rate: 100, think: 20, tail: 1.5}, 2)
+		run := f.serve(sized(60_000, 2_000_000), load{rate: 100, think: 20, tail: 1.5}, 2)
 		audit := Audit(run.accesses, 0)
 		t.Logf("%d gateways pooled: reached %.4f, moved %.4f, first %d, window %.2f, %.2f questions a request", gateways,
 			run.reached(), run.movedPart(), run.first, audit.Window, float64(f.asked)/float64(audit.Requests))
