@@ -89,6 +89,8 @@ type Result struct {
 	Usage      lifecycle.Usage   // as the model server counted; zero where it did not say
 	Finish     string            // of the first choice
 	Passages   []string          // IDs of what was retrieved, best first
+	Scores     []float64         // of Passages
+	Parameters []byte            // numbers that the answer was made with, as a JSON object; nil for embeddings
 	Guardrails []string          // rules that minded the answer, as "deny-pattern[1]" or "pii[2]:email": kind and place; trimming is none
 	Input      string            // last user text or prompt, bounded by Settings.MaxText
 	Output     string            // what the client got as the first choice's text, bounded likewise
@@ -125,6 +127,9 @@ func New(settings Settings) *Path {
 	setDefault(&settings.MaxText, 16<<10)
 	return &Path{settings: settings}
 }
+
+// MaxText is the bound of Input and Output: a text as long as that may have been cut.
+func (p *Path) MaxText() int { return p.settings.MaxText }
 
 func setDefault[T comparable](field *T, value T) {
 	var zero T

@@ -48,6 +48,7 @@ func (r *run) do(ctx context.Context, up Upstream, request Request) error {
 	if err != nil {
 		return err
 	}
+	r.result.Parameters = r.bundle.inForce(r.asked)
 	return r.call(ctx, up, paths[r.asked.endpoint], body, request)
 }
 
@@ -74,6 +75,7 @@ func (r *run) retrieve(ctx context.Context) ([]Passage, error) {
 	}
 	for _, p := range passages {
 		r.result.Passages = append(r.result.Passages, p.ID)
+		r.result.Scores = append(r.result.Scores, p.Score)
 	}
 	return passages, nil
 }

@@ -80,7 +80,7 @@ func archiveInteractions(ctx context.Context, tx pgx.Tx, service string, day tim
 	rows, err := tx.Query(ctx, `
 SELECT service, id, conversation, turn, client, release, rollout, step, canary, coin, propensity, moved, rescued, endpoint,
     started, retrieval, first_token, model, post_processing, total, prompt_tokens, completion_tokens, outcome, status,
-    guardrails, finish, passages, input, output, owner, content, scores, parameters::text, used::text
+    guardrails, finish, passages, input, output, owner, content, scores, queue, parameters::text, used::text
 FROM interactions WHERE service = $1 AND started >= $2 AND started < $3 ORDER BY started, id`, service, day, day.AddDate(0, 0, 1))
 	if err != nil {
 		return 0, err
@@ -92,7 +92,7 @@ FROM interactions WHERE service = $1 AND started >= $2 AND started < $3 ORDER BY
 		&i.Service, &i.ID, &i.Conversation, &i.Turn, &i.Client, &i.Release, &i.Rollout, &i.Step, &i.Canary, &i.Coin, &i.Propensity,
 		&i.Moved, &i.Rescued, &i.Endpoint, &i.Started, &i.Latency.Retrieval, &i.Latency.FirstToken, &i.Latency.Model,
 		&i.Latency.PostProcessing, &i.Latency.Total, &i.Usage.Prompt, &i.Usage.Completion, &i.Outcome, &i.Status,
-		&i.Guardrails, &i.Finish, &i.Passages, &i.Input, &i.Output, &i.Owner, &i.Content, &i.Scores, &parameters, &used,
+		&i.Guardrails, &i.Finish, &i.Passages, &i.Input, &i.Output, &i.Owner, &i.Content, &i.Scores, &i.Latency.Queue, &parameters, &used,
 	}, func() error {
 		i.Parameters, i.Used = json.RawMessage(parameters), lifecycle.Used{}
 		if err := json.Unmarshal([]byte(used), &i.Used); err != nil {

@@ -95,7 +95,7 @@ func openOn(t *testing.T, d *disk, config SpoolConfig) *Spool {
 
 func saying(n int, size int) lifecycle.Interaction {
 	i := interaction(n)
-	i.Input, i.Output = strings.Repeat("q", size/2), strings.Repeat("a", size-size/2)
+	i.Content, i.Input, i.Output = lifecycle.ContentFull, strings.Repeat("q", size/2), strings.Repeat("a", size-size/2)
 	return i
 }
 
@@ -186,6 +186,7 @@ func TestMemoryIsBoundedAndPayloadsGoFirst(t *testing.T) {
 	require.Greater(t, s.Losses().Payloads, int64(5))
 	records := drainRecords(t, s, 100)
 	require.Empty(t, records[0].Interaction.Input, "the oldest are given up first")
+	require.Equal(t, lifecycle.ContentDropped, records[0].Interaction.Content)
 	require.NotEmpty(t, records[9].Interaction.Input)
 	for n := range 200 { // nobody loads, and nothing can be written
 		take(s, interaction(100+n))
@@ -247,8 +248,11 @@ func TestAFullDiskGivesUpTheOldestPayloadsFirst(t *testing.T) {
 				require.Equal(t, interaction(i).ID, r.Interaction.ID)
 				if r.Interaction.Input != "" {
 					require.Equal(t, saying(i, 2000).Output, r.Interaction.Output)
+					require.Equal(t, lifecycle.ContentFull, r.Interaction.Content)
 					kept++
+					continue
 				}
+				require.Equal(t, lifecycle.ContentDropped, r.Interaction.Content, "the row says why it has no text")
 			}
 			require.Empty(t, records[0].Interaction.Input)
 			require.EqualValues(t, 60-kept, s.Losses().Payloads, "each payload is there or counted")

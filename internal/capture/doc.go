@@ -46,6 +46,9 @@
 //
 // Answers that end late (Losses.Late) may be lost to a kill. A record that the database refuses alone is counted
 // (Losses.Refused) and left out, because it would hold up all others for ever. Feedback may be stored before its
-// interaction, and counts as evidence as soon as both are there. What is in the spool is not evidence yet, so numbers
-// lag by the loader's interval, and by the time that PostgreSQL is gone.
+// interaction, and counts as evidence as soon as both are there and its owner is the interaction's. What is in the spool
+// is not evidence yet, so numbers lag by the loader's interval, and by the time that PostgreSQL is gone.
+//
+// That no text is kept which a service wants kept out is no promise of this package: redaction, sampling and metadata
+// only are the gateway's, which hands over what may be kept. A row says what became of its texts (lifecycle.Content).
 package capture

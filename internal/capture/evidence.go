@@ -33,7 +33,8 @@ func Metrics() []string {
 }
 
 // Evidence gives the conversations of a rollout that began in a step, or in any, in the order of their first
-// requests. A request that stable rescued is an error of the canary.
+// requests. A request that stable rescued is an error of the canary. Feedback on an interaction that has an owner counts
+// where it is the owner's.
 func (s *Store) Evidence(ctx context.Context, service, rollout string, step int) ([]Conversation, error) {
 	rows, err := s.pool.Query(ctx, `
 WITH served AS (
@@ -51,7 +52,7 @@ WITH served AS (
     SELECT served.conversation,
         min(f.at) FILTER (WHERE f.kind = 'thumbs-down') AS thumbs_down,
         min(f.at) FILTER (WHERE f.kind = 'abandoned') AS abandoned
-    FROM feedback f JOIN served ON served.id = f.interaction WHERE f.service = $1 GROUP BY served.conversation
+    FROM feedback f JOIN served ON served.id = f.interaction AND (served.owner = '' OR served.owner = f.owner) WHERE f.service = $1 GROUP BY served.conversation
 )
 SELECT b.conversation, b.step, b.canary, b.coin, b.propensity, e.requests, b.started, b.total,
     e.errors, e.guardrails, e.refusals, s.thumbs_down, s.abandoned
@@ -112,12 +113,13 @@ type FeedbackItem struct {
 	At          time.Time
 }
 
-// FeedbackItems lists feedback from a time on, oldest first, whose interaction is stored; limit 0 means 10,000.
+// FeedbackItems lists feedback from a time on, oldest first, whose interaction is stored and nobody else's; limit 0 means
+// 10,000.
 func (s *Store) FeedbackItems(ctx context.Context, service string, since time.Time, limit int) ([]FeedbackItem, error) {
 	setDefault(&limit, 10_000)
 	rows, err := s.pool.Query(ctx, `
 SELECT f.id, f.interaction, i.client, i.release, f.kind, f.reason, f.correction, i.input, i.output, f.at
-FROM feedback f JOIN interactions i ON i.service = f.service AND i.id = f.interaction
+FROM feedback f JOIN interactions i ON i.service = f.service AND i.id = f.interaction AND (i.owner = '' OR i.owner = f.owner)
 WHERE f.service = $1 AND f.at >= $2 ORDER BY f.at, f.id LIMIT $3`, service, since, limit)
 	if err != nil {
 		return nil, wrap(err, "read the feedback on %s", service)

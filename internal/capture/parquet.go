@@ -36,6 +36,7 @@ type archivedInteraction struct {
 	Endpoint         string    `parquet:"endpoint,dict"`
 	Started          time.Time `parquet:"started,timestamp(microsecond)"`
 	Retrieval        float64   `parquet:"retrieval"`
+	Queue            float64   `parquet:"queue"`
 	FirstToken       float64   `parquet:"first_token"`
 	Model            float64   `parquet:"model"`
 	PostProcessing   float64   `parquet:"post_processing"`
@@ -80,7 +81,7 @@ func archived(i lifecycle.Interaction) (archivedInteraction, error) {
 		Service: i.Service, ID: i.ID, Conversation: i.Conversation, Turn: int64(i.Turn), Client: i.Client, Owner: i.Owner,
 		Release: string(i.Release), Rollout: i.Rollout, Step: int64(i.Step), Canary: i.Canary, Coin: i.Coin,
 		Propensity: i.Propensity, Moved: i.Moved, Rescued: i.Rescued, Endpoint: i.Endpoint, Started: i.Started,
-		Retrieval: i.Latency.Retrieval, FirstToken: i.Latency.FirstToken, Model: i.Latency.Model,
+		Retrieval: i.Latency.Retrieval, Queue: i.Latency.Queue, FirstToken: i.Latency.FirstToken, Model: i.Latency.Model,
 		PostProcessing: i.Latency.PostProcessing, Total: i.Latency.Total, PromptTokens: int64(i.Usage.Prompt),
 		CompletionTokens: int64(i.Usage.Completion), Outcome: i.Outcome, Status: int64(i.Status), Guardrails: i.Guardrails,
 		Finish: i.Finish, Passages: i.Passages, Scores: i.Scores, Parameters: parameters, Used: string(used),
@@ -94,7 +95,7 @@ func (a archivedInteraction) interaction() (lifecycle.Interaction, error) {
 		Release: lifecycle.Digest(a.Release), Rollout: a.Rollout, Step: int(a.Step), Canary: a.Canary, Coin: a.Coin,
 		Propensity: a.Propensity, Moved: a.Moved, Rescued: a.Rescued, Endpoint: a.Endpoint, Started: a.Started.UTC(),
 		Latency: lifecycle.Latency{
-			Retrieval: a.Retrieval, FirstToken: a.FirstToken, Model: a.Model, PostProcessing: a.PostProcessing, Total: a.Total,
+			Retrieval: a.Retrieval, Queue: a.Queue, FirstToken: a.FirstToken, Model: a.Model, PostProcessing: a.PostProcessing, Total: a.Total,
 		},
 		Usage:   lifecycle.Usage{Prompt: int(a.PromptTokens), Completion: int(a.CompletionTokens)},
 		Outcome: a.Outcome, Status: int(a.Status), Guardrails: a.Guardrails, Finish: a.Finish, Passages: a.Passages,

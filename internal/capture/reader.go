@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"github.com/refitml/refit/internal/lifecycle"
 )
 
 // window bounds what is read of a segment at once, in bytes. It holds the largest frame.
@@ -57,9 +59,12 @@ func (s *Spool) next(limit int) (b batch, err error) {
 			s.lose(end - skipped)
 			continue
 		}
-		if at.length > 0 {
+		switch {
+		case at.length > 0:
 			b.said++
 			texts.read(r, at)
+		case r.Interaction != nil && at == givenUp:
+			r.Interaction.Content = lifecycle.ContentDropped
 		}
 		b.records = append(b.records, r)
 	}
@@ -145,6 +150,7 @@ func (t textFile) read(r record, at place) {
 		r.Interaction.Input, r.Interaction.Output = input, output
 		return
 	}
+	r.Interaction.Content = lifecycle.ContentDropped
 	if !t.given {
 		t.spool.lose(int(at.length))
 	}
@@ -169,6 +175,9 @@ func (s *Spool) waiting(limit int) (b batch) {
 		if e.text != nil && r.Interaction != nil {
 			var id string
 			_ = decodeText(e.text, &id, &r.Interaction.Input, &r.Interaction.Output) // likewise
+		}
+		if e.given && r.Interaction != nil {
+			r.Interaction.Content = lifecycle.ContentDropped
 		}
 		b.records = append(b.records, r)
 		b.entries = append(b.entries, e)

@@ -31,6 +31,9 @@ type place struct {
 	length uint32
 }
 
+// givenUp is the place of texts that found no room.
+var givenUp = place{offset: -1}
+
 // putPlace fills in the place that was left open by encodeRecord.
 func putPlace(payload []byte, at place) {
 	binary.LittleEndian.PutUint64(payload[1:9], uint64(at.offset))

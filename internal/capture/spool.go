@@ -67,6 +67,15 @@ type entry struct {
 	synced  chan<- error // feedback's; nil: nobody waits for a sync
 	loaded  bool         // it went to the database past the disk
 	late    bool         // its answer ended before it was written
+	given   bool         // its text was given up
+}
+
+// giveUp drops the text for want of room, and gives how much room that made.
+func (e *entry) giveUp() (bytes int64) {
+	bytes = int64(len(e.text))
+	e.given = e.given || e.text != nil
+	e.text = nil
+	return bytes
 }
 
 func (e *entry) size() int64 { return int64(len(e.payload) + len(e.text) + 2*frameHeader) }
@@ -144,7 +153,7 @@ func (s *Spool) Interaction(i lifecycle.Interaction) {
 	payload, text, err := encodeRecord(record{Interaction: &i})
 	e := &entry{service: i.Service, payload: payload, text: text}
 	if len(e.text) > maxPayload {
-		e.text = nil
+		e.giveUp()
 		s.mu.Lock()
 		s.losses.Payloads++
 		s.mu.Unlock()
@@ -237,13 +246,12 @@ func (s *Spool) makeRoom(e *entry) bool {
 			return true
 		}
 		if old.text != nil {
-			s.held -= int64(len(old.text))
-			old.text = nil
+			s.held -= old.giveUp()
 			s.losses.Payloads++
 		}
 	}
 	if s.held+e.size() > s.config.Memory && e.text != nil {
-		e.text = nil
+		e.giveUp()
 		s.losses.Payloads++
 	}
 	return s.held+e.size() <= s.config.Memory

@@ -75,7 +75,7 @@ var interactionColumns = []string{
 	"service", "id", "conversation", "turn", "client", "release", "rollout", "step", "canary", "coin", "propensity",
 	"moved", "rescued", "endpoint", "started", "retrieval", "first_token", "model", "post_processing", "total",
 	"prompt_tokens", "completion_tokens", "outcome", "status", "guardrails", "finish", "passages", "input", "output",
-	"owner", "content", "scores", "parameters", "used",
+	"owner", "content", "scores", "parameters", "used", "queue",
 }
 
 func interactionRow(i *lifecycle.Interaction) ([]any, error) {
@@ -92,7 +92,7 @@ func interactionRow(i *lifecycle.Interaction) ([]any, error) {
 		i.Step, i.Canary, i.Coin, i.Propensity, i.Moved, i.Rescued, text(i.Endpoint), i.Started, i.Latency.Retrieval,
 		i.Latency.FirstToken, i.Latency.Model, i.Latency.PostProcessing, i.Latency.Total, i.Usage.Prompt, i.Usage.Completion,
 		text(i.Outcome), i.Status, texts(i.Guardrails), text(i.Finish), texts(i.Passages), text(i.Input), text(i.Output),
-		text(i.Owner), text(string(i.Content)), append([]float64{}, i.Scores...), parameters, used,
+		text(i.Owner), text(string(i.Content)), append([]float64{}, i.Scores...), parameters, used, i.Latency.Queue,
 	}, nil
 }
 

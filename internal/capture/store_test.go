@@ -122,6 +122,32 @@ func TestFeedbackMayComeFirstAndCountsOnce(t *testing.T) {
 	require.Equal(t, lifecycle.Invalid, lifecycle.KindOf(s.AddFeedback(t.Context(), []lifecycle.Feedback{down})))
 }
 
+func TestFeedbackOfAnotherClientCountsNowhere(t *testing.T) {
+	s, _ := store(t)
+	require.NoError(t, s.AddInteractions(t.Context(), []lifecycle.Interaction{
+		served("owned", 1, 0, func(i *lifecycle.Interaction) { i.Owner = "a" }), served("open", 2, 0, nil),
+	}))
+	say := func(id, interaction, owner string) lifecycle.Feedback {
+		return lifecycle.Feedback{ID: id, Service: "docs", Interaction: interaction, Kind: "thumbs-down", At: noon, Owner: owner}
+	}
+	require.NoError(t, s.AddFeedback(t.Context(), []lifecycle.Feedback{say("1", "owned-1", "b"), say("2", "owned-1", "")}))
+	count := func() (events, items int) {
+		all, err := s.Evidence(t.Context(), "docs", "run-1", capture.AllSteps)
+		require.NoError(t, err)
+		for _, c := range all {
+			events += len(c.Events)
+		}
+		list, err := s.FeedbackItems(t.Context(), "docs", time.Time{}, 0)
+		require.NoError(t, err)
+		return events, len(list)
+	}
+	events, items := count()
+	require.Zero(t, events+items)
+	require.NoError(t, s.AddFeedback(t.Context(), []lifecycle.Feedback{say("3", "owned-1", "a"), say("4", "open-2", "b")}))
+	events, items = count()
+	require.Equal(t, []int{2, 2}, []int{events, items})
+}
+
 func TestLoaderStoresTheSpoolOnce(t *testing.T) {
 	s, _ := store(t)
 	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)

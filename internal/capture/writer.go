@@ -221,6 +221,9 @@ func (s *Spool) put(w *writer, head []*entry) error {
 	}
 	w.records = w.records[:0]
 	for i, e := range head {
+		if e.given {
+			w.places[i] = givenUp
+		}
 		putPlace(e.payload, w.places[i])
 		w.records = appendFrame(w.records, e.payload)
 	}
@@ -262,8 +265,7 @@ func (s *Spool) forgetTexts(head []*entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range head {
-		s.held -= int64(len(e.text))
-		e.text = nil
+		s.held -= e.giveUp()
 	}
 }
 

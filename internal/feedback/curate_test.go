@@ -2,6 +2,7 @@ package feedback
 
 import (
 	"fmt"
+	"regexp"
 	"testing"
 	"time"
 
@@ -143,7 +144,7 @@ func FuzzScrub(f *testing.F) {
 	s := newScrubber()
 	f.Fuzz(func(t *testing.T, text string) {
 		once := s.mask(text)
-		if s.masks[0].pattern.MatchString(once) {
+		if regexp.MustCompile(`[\w.%+-]+@[\w-]+(?:\.[\w-]+)+`).MatchString(once) {
 			t.Fatalf("an address is left in %q", once)
 		}
 	})

@@ -31,8 +31,8 @@ type decision struct {
 	coin       bool
 	propensity float64
 	moved      bool
-	content    bool // the service captures prompts and answers
-	shadow     bool // the service may copy it to a shadow
+	keeping    *keeping // what may be kept of the texts
+	shadow     bool     // the service may copy it to a shadow
 
 	exposure *exposure // that decided; nil: none
 	choice   rollout.Choice
@@ -69,7 +69,7 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.endpoint == answer.Embeddings {
-		return decision{stable: l.stable, content: l.content()}
+		return decision{stable: l.stable, keeping: l.keeps}
 	}
 	l.counts.requests++
 	elsewhere := false
@@ -80,7 +80,7 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 		// The route may have changed meanwhile; what was found holds for that rollout only.
 		elsewhere = elsewhere && l.exposure != nil && l.exposure.rollout == e.rollout
 	}
-	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, content: l.content(), shadow: l.service.Shadow.Release != ""}
+	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, keeping: l.keeps, shadow: l.service.Shadow.Release != ""}
 	if l.exposure == nil {
 		return d
 	}
@@ -112,9 +112,6 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 	l.gauge()
 	return d
 }
-
-// content says whether the service captures prompts and answers. The lock is held.
-func (l *lane) content() bool { return l.service.Capture.Content == "full" }
 
 // lookUp asks the registry whether another gateway began the conversation on the canary. No answer in time is
 // no: the conversation goes to stable.

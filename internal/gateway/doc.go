@@ -6,7 +6,7 @@
 //
 //	POST /v1/chat/completions, /v1/completions, /v1/embeddings,
 //	     /v1/images/generations   the OpenAI API; "model" names the service
-//	POST /v1/feedback     {service, interaction, kind, reason, correction, id}; sent twice it counts once
+//	POST /v1/feedback     {service, interaction, kind, reason, correction, id}; sent twice it counts once, for another client's it is refused
 //	GET  /v1/models, /v1/models/NAME   services that can answer
 //	GET  /healthz         the process lives
 //	GET  /readyz          200 when the services can answer, 503 else and while draining

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -17,8 +18,9 @@ const (
 	maxCorrection = 32 << 10 // bytes
 )
 
-// feedback takes what a user said of an interaction. The same feedback sent twice counts once: its ID is
-// the client's, or is made of interaction and kind. Fields that are not known are refused, because a misspelt
+// feedback takes what a user said of an interaction, also before it is stored. The same feedback sent twice counts once:
+// it is known by client, interaction, and the client's ID for it or its kind. Of another client's interaction it is
+// refused. Fields that are not known are refused, because a misspelt
 // one would be lost in silence.
 func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 	caller, p := g.keys.enter(w, r)
@@ -50,21 +52,26 @@ func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 			said.Service = lanes[0].name
 		}
 	}
-	if g.lane(said.Service) == nil || !caller.may(said.Service) {
+	l := g.lane(said.Service)
+	if l == nil || !caller.may(said.Service) {
 		noService(said.Service).write(w)
 		return
 	}
 	f := lifecycle.Feedback{
 		ID: said.ID, Service: said.Service, Interaction: said.Interaction, Kind: said.Kind,
-		Reason: said.Reason, Correction: said.Correction, At: g.config.Now().UTC(),
+		Reason: said.Reason, Correction: said.Correction, At: g.config.Now().UTC(), Owner: g.signer.owner(caller.id()),
 	}
 	if err := checkFeedback(f); err != nil {
 		badRequest(err.Error()).write(w)
 		return
 	}
-	if f.ID == "" {
-		f.ID = string(lifecycle.DigestOf([]byte(f.Service + "\x00" + f.Interaction + "\x00" + f.Kind)))[:32]
+	if !g.signer.mayJudge(f.Service, f.Owner, f.Interaction) {
+		notYours().write(w)
+		return
 	}
+	// Scoped, so that no client's choice of an ID can keep another's feedback out.
+	f.ID = string(lifecycle.DigestOf([]byte(strings.Join([]string{f.Service, f.Owner, f.Interaction, cmp.Or(said.ID, f.Kind)}, "\x00"))))[:32]
+	l.texts().feedback(&f)
 	switch err := g.config.Capture.Feedback(r.Context(), f); {
 	case err == nil:
 		writeJSON(w, http.StatusAccepted, map[string]string{"id": f.ID})
@@ -76,6 +83,14 @@ func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 			status: http.StatusServiceUnavailable, kind: "server_error", code: "feedback_not_kept", retry: 5,
 			message: "the feedback could not be kept; send it again",
 		}.write(w)
+	}
+}
+
+// notYours refuses feedback without saying whether there is such an interaction.
+func notYours() problem {
+	return problem{
+		status: http.StatusForbidden, kind: "invalid_request_error", code: "not_your_interaction", param: "interaction",
+		message: "no interaction of this service with this ID was given to this client; send the answer's x-refit-interaction with the key that asked",
 	}
 }
 

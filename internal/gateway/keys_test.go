@@ -85,7 +85,7 @@ func TestOnlyKeysInForceAreLetIn(t *testing.T) {
 		"a known ID, another's secret": {forged, http.StatusUnauthorized, "invalid_api_key"},
 		"another service's":            {other, http.StatusNotFound, "model_not_found"},
 	} {
-		for path, body := range map[string]string{chatPath: chat("hi", 0), "/v1/feedback": `{"service":"docs","interaction":"int-1","kind":"thumbs-up"}`} {
+		for path, body := range map[string]string{chatPath: chat("hi", 0), "/v1/feedback": `{"service":"docs","interaction":"int-aaaaaaaaaaaaaaaaaaaaaaaaaa","kind":"thumbs-up"}`} {
 			got := w.do(bearer(tc.secret), path, body, "")
 			if tc.status == http.StatusOK {
 				require.Less(t, got.Code, 300, "%s at %s: %s", name, path, got.Body)

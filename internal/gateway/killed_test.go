@@ -43,7 +43,7 @@ func TestGatewayProcess(t *testing.T) {
 		l := w.gateway.lane("docs")
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.content()
+		return l.keeps != nil
 	}, 10*time.Second, time.Millisecond)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -25,6 +25,7 @@ type lane struct {
 
 	mu       sync.Mutex
 	service  lifecycle.Service
+	keeps    *keeping        // what the service says of texts
 	route    lifecycle.Route // newest that was seen
 	bundles  map[lifecycle.Digest]*bundle
 	stable   *bundle // that serves now; the old one until the route's is ready

@@ -62,7 +62,7 @@ func (l *lane) refresh(ctx context.Context, preparing *sync.WaitGroup) {
 	l.away(ctx, readEndpoints, nil)
 	service = service.WithDefaults()
 	l.adopt(ctx, func() {
-		l.service = service
+		l.declare(service)
 		for id, b := range l.bundles {
 			b.setServers(serversOf(id, endpoints))
 		}
@@ -186,7 +186,8 @@ func (l *lane) restore(ctx context.Context) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.service, l.route, l.kept = state.Service.WithDefaults(), state.Route, keptSum(state)
+	l.declare(state.Service.WithDefaults())
+	l.route, l.kept = state.Route, keptSum(state)
 	l.bundles[state.Route.Stable] = b
 	l.settle()
 	l.log.InfoContext(ctx, "serving the last stable release from disk until the registry answers", "stable", state.Route.Stable.Short())

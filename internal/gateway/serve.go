@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/refitml/refit/internal/answer"
@@ -76,12 +74,13 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
 		l.numbers.inFlight.Inc()
 		defer l.numbers.inFlight.Dec()
-		interaction := "int-" + strings.ToLower(rand.Text())
+		owner := g.signer.owner(caller.id())
+		interaction := g.signer.newInteraction(l.name, owner)
 		q = &request{
 			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
 			sink: &sink{patience: patience{w: w, limit: g.config.Patience}}, place: place, queued: queued,
 			record: lifecycle.Interaction{
-				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client,
+				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client, Owner: owner,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
 				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: started.UTC(),
 			},
@@ -135,7 +134,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	}
 	q.finish(served, side, result, result.Outcome)
 	q.trip.arrive(q, served, side, result)
-	q.capture(result) // before the answer's end goes out: what a client saw complete is kept
+	q.capture(served, result) // before the answer's end goes out: what a client saw complete is kept
 	switch {
 	case refusal != nil:
 		q.sink.extend()
@@ -278,8 +277,8 @@ func (q *request) finish(served *bundle, side string, result answer.Result, outc
 }
 
 // capture hands on what happened. A rescued request stays the canary's, as an error: that is what its
-// judge must see. Content crosses only where the service says so.
-func (q *request) capture(result answer.Result) {
+// judge must see. Texts cross only where the service says so.
+func (q *request) capture(served *bundle, result answer.Result) {
 	i := q.record
 	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
 	i.Latency.Queue = q.queued.Seconds()
@@ -287,9 +286,8 @@ func (q *request) capture(result answer.Result) {
 	if i.Rescued {
 		i.Outcome = answer.OutcomeError
 	}
-	if q.decided.content {
-		i.Input, i.Output = result.Input, result.Output
-	}
+	i.Scores, i.Parameters, i.Used = result.Scores, result.Parameters, served.used
+	q.decided.keeping.fill(q.g.signer, &i, result, q.g.config.Path.MaxText())
 	q.captured = true
 	q.g.config.Capture.Interaction(i)
 }

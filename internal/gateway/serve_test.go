@@ -111,24 +111,6 @@ func TestModelServersOwnRefusalReachesTheClient(t *testing.T) {
 	require.Equal(t, "error", w.captured.last(t).Outcome)
 }
 
-func TestFeedback(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	r := w.ask("/v1/feedback", `{"interaction":"int-1","kind":"thumbs-down","reason":"wrong"}`, "")
-	require.Equal(t, http.StatusAccepted, r.Code, r.Body.String())
-	again := w.ask("/v1/feedback", `{"service":"docs","interaction":"int-1","kind":"thumbs-down"}`, "")
-	require.Equal(t, r.Body.String(), again.Body.String(), "the same feedback has the same ID")
-	other := w.ask("/v1/feedback", `{"interaction":"int-1","kind":"thumbs-up"}`, "")
-	require.NotEqual(t, r.Body.String(), other.Body.String())
-	require.Len(t, w.captured.feedback, 3)
-	require.Equal(t, "wrong", w.captured.feedback[0].Reason)
-	require.Equal(t, "docs", w.captured.feedback[0].Service)
-
-	w.captured.err = lifecycle.Errorf(lifecycle.Unavailable, "the spool is full")
-	require.Equal(t, http.StatusServiceUnavailable, w.ask("/v1/feedback", `{"interaction":"i","kind":"thumbs-up"}`, "").Code)
-	require.Equal(t, http.StatusNotFound, w.ask("/v1/feedback", `{"service":"x","interaction":"i","kind":"thumbs-up"}`, "").Code)
-}
-
 func TestModelsAndReadiness(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

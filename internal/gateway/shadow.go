@@ -164,9 +164,8 @@ func (q *request) shadow(ctx context.Context, b *bundle, policy lifecycle.Shadow
 	b.meter.ended(q.endpoint, sideShadow, result.Outcome, result.Latency, result.Usage)
 	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
 	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
-	if q.decided.content {
-		i.Input, i.Output = result.Input, result.Output
-	}
+	i.Owner, i.Scores, i.Parameters, i.Used = q.record.Owner, result.Scores, result.Parameters, b.used
+	q.decided.keeping.fill(q.g.signer, &i, result, q.g.config.Path.MaxText())
 	q.g.config.Capture.Arrived(i.Service)
 	q.g.config.Capture.Interaction(i)
 }

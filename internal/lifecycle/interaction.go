@@ -51,13 +51,11 @@ const (
 	ContentDropped Content = "dropped"     // given up for want of room, or damaged on disk
 )
 
-// Used names what an answer was made with: digests of parts of its release. Empty ones were not used.
+// Used names what the gateway itself served of a release: digests of its parts. Empty ones were not used. Under which
+// weights an answer was made its release says.
 type Used struct {
-	Model       Digest `json:"model,omitempty"`
-	Adapter     Digest `json:"adapter,omitempty"`
 	Prompt      Digest `json:"prompt,omitempty"`
 	Index       Digest `json:"index,omitempty"`
-	Embedder    Digest `json:"embedder,omitempty"`
 	Parameters  Digest `json:"parameters,omitempty"`
 	PostProcess Digest `json:"post_process,omitempty"`
 	RescuedBy   Digest `json:"rescued_by,omitempty"` // the release that answered where the interaction's own failed

@@ -79,6 +79,18 @@ func ServedName(model, adapter Digest) string {
 	return "refit-" + DigestOf([]byte(string(model)+"+"+string(adapter))).Short()
 }
 
+// Used names the parts that a gateway serves itself.
+func (r Release) Used() Used {
+	u := Used{Index: r.Index, Parameters: DigestOf(canonical(r.Parameters))}
+	if r.Prompt != (Prompt{}) {
+		u.Prompt = DigestOf(canonical(r.Prompt))
+	}
+	if len(r.PostProcess) > 0 {
+		u.PostProcess = DigestOf(canonical(r.PostProcess))
+	}
+	return u
+}
+
 // Check gives all faults of a release at once.
 func (r Release) Check() error {
 	var faults Problems

@@ -150,8 +150,16 @@ type FeedbackPolicy struct {
 
 // CapturePolicy says what of an interaction is kept.
 type CapturePolicy struct {
-	Content   string   `json:"content,omitempty" jsonschema:"enum=full,enum=metadata,description=metadata keeps no byte of prompt or answer; default metadata"`
-	Retention Duration `json:"retention,omitempty" jsonschema:"description=how long interactions stay in the database once they are archived; at least 72h; default 720h"`
+	Content   string    `json:"content,omitempty" jsonschema:"enum=full,enum=metadata,description=metadata keeps no byte of prompt or answer; default metadata"`
+	Sample    *float64  `json:"sample,omitempty" jsonschema:"description=share of conversations whose prompts and answers are kept; default 1. Outcome and latencies and usage and guardrail hits are always kept"`
+	Redact    Redaction `json:"redact,omitzero"`
+	Retention Duration  `json:"retention,omitempty" jsonschema:"description=how long interactions stay in the database once they are archived; at least 72h; default 720h"`
+}
+
+// Redaction says what is masked in prompts and answers and feedback before anything of them touches a disk.
+type Redaction struct {
+	Kinds    []string `json:"kinds,omitempty" jsonschema:"enum=email,enum=card,enum=iban,enum=ip,enum=phone,description=personal data that is known by its form"`
+	Patterns []string `json:"patterns,omitempty" jsonschema:"description=RE2 regular expressions"`
 }
 
 // Cadence is one scheduled loop.

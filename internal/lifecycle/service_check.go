@@ -58,6 +58,10 @@ func (s Service) CheckZones(zone func(name string) error) error {
 	if !slices.Contains([]string{"full", "metadata"}, s.Capture.Content) {
 		faults.Add("capture.content", quote(s.Capture.Content), "give full or metadata")
 	}
+	if p := s.Capture.Sample; p != nil && !(*p > 0 && *p <= 1) {
+		faults.Add("capture.sample", ftoa(*p), "give a share over 0 up to 1, or content: metadata for none")
+	}
+	faults = append(faults, checkRedaction("capture.redact", s.Capture.Redact)...)
 	if s.Capture.Retention < minRetention {
 		faults.Add("capture.retention", s.Capture.Retention.String(), "give at least %s", minRetention)
 	}

@@ -69,7 +69,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 			"metrics": [{"name": "mood"}, {"name": "errors", "tolerated": 0.5}], "exposure": {"band": 0.5}, "at_bound": "shrug"},
 		"shadow": {"release": "abc", "share_bp": 20000, "at_once": 100, "deadline": "1h"},
 		"feedback": {"max_share": 2},
-		"capture": {"content": "all"},
+		"capture": {"content": "all", "sample": 0, "retention": "1h", "redact": {"kinds": ["names"], "patterns": ["a*"]}},
 		"release": {"parameters": {"top_p": 7}},
 		"cadences": [{"loop": "promotion", "cron": "daily", "overlap": "queue", "jitter": "-1s"}]
 	}`))
@@ -82,7 +82,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 		"evaluation.capabilities[1].name", "evaluation.capabilities[1].corpus", "evaluation.capabilities[1].items",
 		"evaluation.capabilities[1].margin", "rollout.steps[1].share_bp", "rollout.steps[2].share_bp",
 		"rollout.steps[2].min_conversations", "rollout.steps[2].max_time", "rollout.steps[2].margin", "rollout.metrics[0].name",
-		"rollout.metrics[1]", "rollout.exposure", "rollout.at_bound", "feedback", "capture.content", "release.parameters.top_p",
+		"rollout.metrics[1]", "rollout.exposure", "rollout.at_bound", "feedback", "capture.content", "capture.sample", "capture.retention", "capture.redact.kinds[0]", "capture.redact.patterns[0]", "release.parameters.top_p",
 		"cadences[0].loop", "cadences[0].cron", "cadences[0].overlap", "cadences[0].jitter",
 	} {
 		require.ErrorContains(t, err, "  "+path+": ")
