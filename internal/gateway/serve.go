@@ -287,6 +287,7 @@ func (q *request) capture(served *bundle, result answer.Result) {
 		i.Outcome = answer.OutcomeError
 	}
 	i.Scores, i.Parameters, i.Used = result.Scores, result.Parameters, served.used
+	i.Used.RescuedBy = q.record.Used.RescuedBy
 	q.decided.keeping.fill(q.g.signer, &i, result, q.g.config.Path.MaxText())
 	q.captured = true
 	q.g.config.Capture.Interaction(i)
