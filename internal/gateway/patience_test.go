@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -119,4 +120,29 @@ func (u *upstream) inUse(w *world) int {
 		return s.inUse
 	}
 	return 0
+}
+
+// Over HTTP/2 too: the wait for a model server is no slow client, and streams of one connection do not end each other.
+func TestPatienceOverHTTP2(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.Patience = time.Second })
+	w.upstream.behave(func(http.ResponseWriter, *http.Request, string) bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond) // longer than the patience
+		defer cancel()
+		<-ctx.Done()
+		return false
+	})
+	server := httptest.NewUnstartedServer(nil)
+	server.Config, server.EnableHTTP2 = w.gateway.server(), true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	for range 2 {
+		answer, err := server.Client().Post(server.URL+chatPath, "application/json", strings.NewReader(chat("hi", 0)))
+		require.NoError(t, err)
+		raw, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		answer.Body.Close()
+		require.Equal(t, "HTTP/2.0", answer.Proto)
+		require.Equal(t, http.StatusOK, answer.StatusCode, string(raw))
+	}
 }
