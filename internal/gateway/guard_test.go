@@ -58,6 +58,7 @@ func (w *world) serving(t *testing.T) string {
 	require.NoError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	w.gateway = gateway
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- gateway.Serve(ctx, listener) }()

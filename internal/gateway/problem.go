@@ -130,6 +130,11 @@ func failed(err error) problem {
 			status: http.StatusServiceUnavailable, kind: "server_error", code: "upstream_unavailable", retry: 1,
 			message: "the model server did not answer",
 		}
+	case lifecycle.NotFound:
+		return problem{
+			status: http.StatusNotFound, kind: "invalid_request_error", code: "not_served",
+			message: "the release that serves does not have what this endpoint needs: an embedder, for embeddings",
+		}
 	default:
 		return problem{
 			status: http.StatusBadGateway, kind: "server_error", code: "upstream_error",
