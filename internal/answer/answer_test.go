@@ -257,9 +257,10 @@ func TestRulesChangeAWholeAnswer(t *testing.T) {
 		outcome string
 		hits    []string
 	}{
-		"mask":   {[]lifecycle.Rule{{Kind: "trim"}, {Kind: "deny-pattern", Value: "there"}}, "hi [removed]", "stop", OutcomeOK, []string{"deny-pattern[1]"}},
-		"refuse": {[]lifecycle.Rule{{Kind: "deny-pattern", Value: "there", Action: "refuse", Notice: "No."}}, "No.", "content_filter", OutcomeRefused, []string{"deny-pattern[0]"}},
-		"cut":    {[]lifecycle.Rule{{Kind: "max-length", Value: "3"}, {Kind: "trim"}}, "hi", "length", OutcomeOK, []string{"max-length[0]"}},
+		"mask":     {[]lifecycle.Rule{{Kind: "trim"}, {Kind: "deny-pattern", Value: "there"}}, "hi [removed]", "stop", OutcomeOK, []string{"deny-pattern[1]"}},
+		"too long": {[]lifecycle.Rule{{Kind: "max-length", Value: "3", Action: "refuse", Notice: "No."}}, "No.", "content_filter", OutcomeRefused, []string{"max-length[0]"}},
+		"refuse":   {[]lifecycle.Rule{{Kind: "deny-pattern", Value: "there", Action: "refuse", Notice: "No."}}, "No.", "content_filter", OutcomeRefused, []string{"deny-pattern[0]"}},
+		"cut":      {[]lifecycle.Rule{{Kind: "max-length", Value: "3"}, {Kind: "trim"}}, "hi", "length", OutcomeOK, []string{"max-length[0]"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

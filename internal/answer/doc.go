@@ -40,7 +40,7 @@
 // A service declares them under release.post_process; they hold in order, for each choice on its own.
 //
 //	trim            takes white space from both ends
-//	max-length      ends the text after so many characters, finish reason length
+//	max-length      ends the text after so many characters, finish reason length, or refuses it
 //	deny-pattern    masks or refuses what an RE2 expression matches
 //	pii             masks as [email], [phone], [card], [iban] or [ip], or refuses or counts; cards and IBANs by their
 //	                check digits, phone numbers by the forms that findPhone names. Holds back the run of characters

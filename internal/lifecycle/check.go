@@ -92,7 +92,7 @@ func PIIOf(r Rule) []string {
 // puts the notice in place of the answer, count lets the answer pass, and mark lets it pass with the finish reason
 // content_filter. Every rule that minds an answer is counted.
 var ruleActions = map[string][]string{
-	RuleMaxLength: {"", "mask"}, RuleTrim: {"", "mask"},
+	RuleMaxLength: {"", "mask", "refuse"}, RuleTrim: {"", "mask"},
 	RuleDenyPattern: {"", "mask", "refuse"}, RulePII: {"", "mask", "refuse", "count"},
 	RuleRefusal: {"", "count", "mark"}, RuleJSON: {"", "count", "mark", "refuse"},
 }
