@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -59,7 +60,7 @@ func (f folder) open(path string) (content, error) {
 	}
 	info, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("%w (and closing: %v)", err, file.Close())
+		return nil, errors.Join(err, file.Close())
 	}
 	return diskFile{file, info.Size()}, nil
 }

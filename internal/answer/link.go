@@ -82,7 +82,7 @@ func (l *link) notRead(err error) bool {
 	if errors.Is(err, syscall.ECONNRESET) && time.Since(time.Unix(0, l.at.Load())) < resetTime {
 		return true
 	}
-	if err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 		return false
 	}
 	taken, known := acknowledged(l.TCPConn)

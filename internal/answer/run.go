@@ -378,7 +378,7 @@ func (r *run) conclude(ctx context.Context, err error) {
 		if r.result.Outcome == "" {
 			r.result.Outcome = OutcomeOK
 		}
-	case ctx.Err() != nil && context.Cause(ctx) != context.DeadlineExceeded, errors.Is(err, errClient):
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded), errors.Is(err, errClient):
 		r.result.Outcome, r.result.Status = OutcomeCanceled, statusClientGone
 	default:
 		r.result.Outcome = OutcomeError

@@ -3,6 +3,7 @@ package answer
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -38,7 +39,7 @@ func (s *events) next() (event, error) {
 	for {
 		line, err := s.line()
 		if err != nil {
-			if err == io.EOF && len(s.now.raw) > 0 {
+			if errors.Is(err, io.EOF) && len(s.now.raw) > 0 {
 				if len(line) > 0 { // an unfinished last line still counts as read
 					s.now.field(line)
 				}

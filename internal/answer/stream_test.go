@@ -246,7 +246,7 @@ func TestEventsAreReadHoweverTheStreamIsCut(t *testing.T) {
 			var data []string
 			for {
 				e, err := s.next()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				require.NoError(t, err)

@@ -89,7 +89,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	if at := w.state.Load(); at > watchResting {
 		w.state.CompareAndSwap(at, watchResting)
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = because(w.ctx, err)
 	}
 	return n, err

@@ -156,7 +156,7 @@ func readArchive[Row any](from io.ReaderAt, size int64, each func(Row) error) (e
 		return lifecycle.Errorf(lifecycle.Corrupt, "open an archive: %w", err)
 	}
 	reader := parquet.NewGenericReader[Row](file)
-	defer reader.Close()
+	defer func() { _ = reader.Close() }() // it was only read
 	rows := make([]Row, 256)
 	for {
 		n, err := reader.Read(rows)

@@ -111,7 +111,6 @@ type textFile struct {
 	spool *Spool
 	file  *os.File // nil: there is none
 	given bool     // texts were given up, so a missing one is no damage
-	size  int64
 }
 
 func (s *Spool) openTexts(g segment) textFile {

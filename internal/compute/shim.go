@@ -71,7 +71,7 @@ func (s *shim) keep() error {
 	}
 	defer lock.Close()
 	if _, err := os.Stat(s.dir.state()); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("this try was begun before (%v)", err)
+		return fmt.Errorf("this try was begun before: %w", err)
 	}
 	if s.order, err = s.dir.readOrder(); err != nil {
 		return err

@@ -90,9 +90,6 @@ func (p *process) start() {
 // kill kills it as kill -9 does and waits until it is gone. One that is not running stays so.
 func (p *process) kill() { p.signal(syscall.SIGKILL) }
 
-// stop asks it to end and waits until it has.
-func (p *process) stop() { p.signal(syscall.SIGTERM) }
-
 func (p *process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	cmd, done := p.cmd, p.done
@@ -102,21 +99,6 @@ func (p *process) signal(s syscall.Signal) {
 	}
 	_ = cmd.Process.Signal(s) // it may have ended by itself
 	<-done
-}
-
-// alive says whether it runs.
-func (p *process) alive() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd == nil {
-		return false
-	}
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
 }
 
 // tail gives the last lines of a file.

@@ -105,7 +105,8 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 // run answers: by the canary where that was decided, and by stable where it was not or where the canary failed
 // before the first byte. Never the other way round.
 func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.Time, came *answer.Result) {
-	result, err := answer.Result{}, error(nil)
+	var result answer.Result
+	var err error
 	served, side := q.decided.stable, sideStable
 	if q.decided.canary != nil {
 		q.place.done(serverUnasked)
