@@ -49,7 +49,7 @@ test-short: ## the inner loop: no stack, under a minute warm
 	@go vet ./...
 	go test ./...
 
-test-long: ## simulations at full size, three times
+test-long: ## everything three times, simulations at full size, fuzzing
 	@scripts/test long
 
 chaos: ## many kills, drawn by seed
