@@ -66,6 +66,8 @@ type Request struct {
 	Header   http.Header // only trace context, x-request-id and x-refit-conversation-hash cross
 	Asked    *Asked      // what Read gave, in place of Endpoint and Body; default: Do reads them
 
+	FirstByte time.Duration // until the server's answer begins; default Settings.FirstByte
+
 	// Sending is called before a model server is asked for the answer, and may change Header; nil: nobody is told.
 	Sending func(http.Header)
 }

@@ -376,7 +376,7 @@ func TestAServerThatDoesNotAnswerInTime(t *testing.T) {
 	defer close(release)
 	result, err := New(Settings{FirstByte: 20 * time.Millisecond}).Do(t.Context(), ready(t, nil, nil), Upstream{URL: m.URL}, Request{Endpoint: Completions, Body: []byte(`{"prompt":"x"}`)}, &client{})
 	require.ErrorIs(t, err, errFirstByte)
-	require.Equal(t, 503, result.Status)
+	require.Equal(t, 504, result.Status)
 	require.Equal(t, OutcomeError, result.Outcome)
 }
 

@@ -44,6 +44,9 @@ func (a *Asked) Model() string { return a.model }
 // Size is the request's length in bytes.
 func (a *Asked) Size() int { return len(a.body.doc) }
 
+// Stream says whether the answer is to come as a stream.
+func (a *Asked) Stream() bool { return a.stream }
+
 // Turns counts the assistant's messages so far.
 func (a *Asked) Turns() int { return a.turns }
 

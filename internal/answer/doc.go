@@ -24,6 +24,10 @@
 // connection so that the client sees that, never as if it had ended well. A model server's refusal is an
 // [*UpstreamError]; an unknown model name (404) is Unavailable, because the server lacks the release.
 //
+// A call ends with its context, and the error is the context's cause. Where the context has a deadline the model server is
+// told how much of it is left, in [HeaderTimeLeft]. A server that does not begin its answer in time, or falls silent, is
+// Unavailable with status 504; see [TooSlow].
+//
 // A request that met a connection which the server was closing is sent again, and only that one: the kernels know
 // that the server cannot have read it (see link.go; on systems other than Linux it fails instead).
 //

@@ -101,7 +101,7 @@ func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, r
 		request.Sending(request.Header)
 	}
 	r.sent = r.path.settings.Now()
-	response, err := r.path.call(ctx, up, path, body, request.Header)
+	response, err := r.path.call(ctx, up, path, body, request.Header, request.FirstByte)
 	if err != nil {
 		r.result.Latency.Model = r.since(r.sent)
 		return err
@@ -388,6 +388,8 @@ func (r *run) conclude(ctx context.Context, err error) {
 			r.result.Status = upstream.Status
 		case upstream != nil && upstream.Status == http.StatusTooManyRequests:
 			r.result.Status = http.StatusTooManyRequests
+		case TooSlow(err), ctx.Err() != nil:
+			r.result.Status = http.StatusGatewayTimeout
 		case errors.Is(err, io.ErrUnexpectedEOF), upstream != nil:
 			r.result.Status = http.StatusBadGateway
 		default:

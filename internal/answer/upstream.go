@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,10 @@ const maxErrorBody = 16 << 10
 
 // crossing are the only headers of a request that reach a model server.
 var crossing = []string{"Traceparent", "Tracestate", "X-Request-Id", "X-Refit-Conversation-Hash"}
+
+// HeaderTimeLeft tells a model server, or a proxy before it, how many milliseconds are left for the answer as a whole.
+// It is sent where the context has a deadline.
+const HeaderTimeLeft = "X-Envoy-Expected-Rq-Timeout-Ms"
 
 // UpstreamError is a model server's own refusal. Body is what it said, bounded; it may be shown to the
 // client where Status blames the request (400, 413, 422), and is never logged: servers quote prompts.
@@ -65,8 +70,10 @@ func newClient() *http.Client {
 	}
 }
 
-// call sends a body and gives the answer, whose body must be closed. Only status 200 is an answer.
-func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header) (*http.Response, error) {
+// call sends a body and gives the answer, whose body must be closed and which must begin in time; 0 is the path's own
+// time. Only status 200 is an answer.
+func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header, firstByte time.Duration) (*http.Response, error) {
+	setDefault(&firstByte, p.settings.FirstByte)
 	ctx, cancel := context.WithCancelCause(ctx)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(up.URL, "/")+path, bytes.NewReader(body))
 	if err != nil {
@@ -78,6 +85,9 @@ func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, 
 			request.Header[name] = values
 		}
 	}
+	if at, ok := ctx.Deadline(); ok {
+		request.Header.Set(HeaderTimeLeft, strconv.FormatInt(max(1, time.Until(at).Milliseconds()), 10))
+	}
 	request.Header.Set("Content-Type", "application/json")
 	if up.APIKey != nil {
 		if key := up.APIKey(); key != "" {
@@ -88,7 +98,7 @@ func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, 
 	if client == nil {
 		client = p.settings.Client
 	}
-	w := watch(ctx, cancel, p.settings.FirstByte, p.settings.Idle)
+	w := watch(ctx, cancel, firstByte, p.settings.Idle)
 	response, err := send(client, request)
 	if err == nil && !w.begun(response.Body) {
 		response.Body.Close()
@@ -145,7 +155,7 @@ func (e Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error
 	if err != nil {
 		return nil, err
 	}
-	response, err := e.Path.call(ctx, up, "/v1/embeddings", body, nil)
+	response, err := e.Path.call(ctx, up, "/v1/embeddings", body, nil, 0)
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
 	}

@@ -51,16 +51,21 @@ func (l *lane) enter(ctx context.Context) (*place, *problem) {
 		return nil, &p
 	}
 	place, err := l.g.balancer.acquire(ctx, stable)
-	if err != nil {
-		reason := "busy"
-		if ctx.Err() != nil {
-			reason = "left" // while it waited
-		}
-		l.g.metrics.shed.WithLabelValues(l.name, reason).Inc()
-		p := busy(err)
-		return nil, &p
+	if err == nil && !overdue(ctx) {
+		return place, nil
 	}
-	return place, nil
+	reason, p := "busy", busy(err)
+	switch {
+	case overdue(ctx):
+		reason, p = "deadline", late()
+	case ctx.Err() != nil:
+		reason = "left" // while it waited
+	}
+	if place != nil {
+		place.done(serverUnasked)
+	}
+	l.g.metrics.shed.WithLabelValues(l.name, reason).Inc()
+	return nil, &p
 }
 
 // admit decides who answers a request and takes the credit for it. The lane has a stable release: its request came

@@ -104,7 +104,11 @@ func (b *balancer) take(ctx context.Context, endpoints []lifecycle.Endpoint, not
 		return got, nil
 	}
 	ahead, likely := b.likely(endpoints)
-	if ahead >= b.queue || likely > hopeless*b.wait {
+	wait := b.wait
+	if until, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(until))
+	}
+	if ahead >= b.queue || likely > hopeless*wait {
 		b.mu.Unlock()
 		return grant{}, fullError{likely} // at once: who would wait in vain is told so now
 	}
@@ -120,7 +124,7 @@ func (b *balancer) take(ctx context.Context, endpoints []lifecycle.Endpoint, not
 		return got, nil
 	case <-timer.C:
 	case <-ctx.Done():
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

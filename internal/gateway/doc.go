@@ -69,10 +69,27 @@
 //
 // # Model servers
 //
-// A release's server that fails five times in a row (5xx, an answer that breaks off; being too slow weighs three) or cannot
+// A release's server that fails five times in a row (5xx, an answer that breaks off; being too slow, for serving.first_byte
+// or for the better part of serving.time_limit, weighs three) or cannot
 // be connected to is left alone for a second, then tried by one request; each time that this fails it is left alone for
 // twice as long, up to 30 s. When all of a release's servers are out they are all tried. What is learned holds for that
 // release on that server, and a request never changes its side for it.
+//
+// # Time limits
+//
+// A request has the time of serving.time_limit, counted from its arrival, or less where its client gives less:
+// x-envoy-expected-rq-timeout-ms bounds the whole, x-stainless-timeout and x-stainless-read-timeout the wait for a stream
+// to begin and for any other answer, which begins when it is whole. What is unreadable or absurd counts as not given. What
+// remains of the whole goes to the model server in the first of these headers. serving.first_byte bounds each model
+// server's wait alone.
+//
+// A limit that is over in the queue turns the request away (shed for the reason deadline), one that ends an answer before
+// its first byte is 504, and one in the middle of a stream breaks the connection off. The service's limits are the failure
+// of who answered (outcome error): the canary's, where it had the request, and stable answers for it only after
+// serving.first_byte, because then time is left. A client's own limit is no failure (outcome canceled, on either side): the
+// client gave up as one does that leaves, how much time it gives is its choice, and by giving little it must be able neither
+// to bring a canary down nor to make stable look bad. As with all who leave, how long it waited counts where the judge minds
+// slow answers.
 //
 // # Bounds
 //
@@ -81,8 +98,8 @@
 // as a proxy's do is refused: the gateway fetches nothing that a client names, and what looks like an address in a body is
 // text to it.
 //
-// A client that is slow is left: its head, its body and every piece of its answer have a time, Config.Patience; the
-// answer as a whole has none. A head is at most 32 KiB.
+// A client that is slow is left: its head, its body and every piece of its answer have a time, Config.Patience. A head is
+// at most 32 KiB.
 //
 // A server gets no more requests at once than its capacity, over all releases that share it. Waiting is bounded in
 // number and time. Interactions are handed over without waiting. Memory is bounded by the lanes, the

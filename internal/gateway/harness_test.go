@@ -216,7 +216,7 @@ func (c *captured) Feedback(_ context.Context, f lifecycle.Feedback) error {
 	return c.err
 }
 
-func (c *captured) last(t *testing.T) lifecycle.Interaction {
+func (c *captured) last(t testing.TB) lifecycle.Interaction {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -120,6 +120,14 @@ func busy(err error) problem {
 	}
 }
 
+// late says that the time for the answer was over before it began.
+func late() problem {
+	return problem{
+		status: http.StatusGatewayTimeout, kind: "server_error", code: "timeout",
+		message: "the time for this request was over before its answer began",
+	}
+}
+
 // failed says what became of a request that no model server answered.
 func failed(err error) problem {
 	switch kind := lifecycle.KindOf(err); kind {

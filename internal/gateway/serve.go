@@ -18,6 +18,7 @@ type request struct {
 	endpoint string
 	asked    *answer.Asked
 	header   http.Header // that answer may pass on
+	limits   limits
 	token    token
 	decided  decision
 	sink     *sink
@@ -32,7 +33,7 @@ type request struct {
 // answering serves one endpoint of the API.
 func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		started := g.config.Now()
+		started, came := g.config.Now(), time.Now() // contexts know no clock but the system's
 		caller, p := g.keys.enter(w, r)
 		if p != nil {
 			g.refuseCaller(w, *p)
@@ -62,7 +63,10 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		result := &answer.Result{}
 		defer func() { g.keys.settle(spent, result) }()
 		arrived := g.config.Now()
-		place, p := l.enter(r.Context())
+		limits := l.limitsOf(r.Header, asked.Stream())
+		ctx, begun, end := limits.hold(r.Context(), came)
+		defer end()
+		place, p := l.enter(ctx)
 		if p != nil {
 			p.write(w)
 			return
@@ -71,14 +75,15 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		queued := g.config.Now().Sub(arrived)
 		client := g.signer.client(r, g.config.ClientHeader, caller.id())
 		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header, g.config.ConversationHeader)
-		decided := l.admit(r.Context(), conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
+		decided := l.admit(ctx, conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
 		l.numbers.inFlight.Inc()
 		defer l.numbers.inFlight.Dec()
 		owner := g.signer.owner(caller.id())
 		interaction := g.signer.newInteraction(l.name, owner)
 		q = &request{
 			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
-			sink: &sink{patience: patience{w: w, limit: g.config.Patience}}, place: place, queued: queued,
+			sink:   &sink{patience: patience{w: w, limit: g.config.Patience}, begun: begun},
+			limits: limits, place: place, queued: queued,
 			record: lifecycle.Interaction{
 				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client, Owner: owner,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
@@ -98,7 +103,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		q.trip.part("queue", arrived, queued)
 		defer q.castShadow() // after the answer, which it can neither hold up nor change
 		q.sink.wait()
-		q.run(r.Context(), w, started, result)
+		q.run(ctx, w, started, result)
 	}
 }
 
@@ -129,8 +134,8 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	*came = result
 	result.Latency.Total = q.g.config.Now().Sub(started).Seconds() // with the time spent in the queue
 	var refusal *problem
-	if err != nil && !q.sink.started && result.Outcome != answer.OutcomeCanceled {
-		p := q.refusal(err)
+	if err != nil && !q.sink.started && (result.Outcome != answer.OutcomeCanceled || overdue(ctx)) {
+		p := q.refusal(ctx, err)
 		refusal, result.Status = &p, p.status
 	}
 	q.finish(served, side, result, result.Outcome)
@@ -154,11 +159,7 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 func (q *request) try(ctx context.Context, b *bundle, side string, not ...string) (answer.Result, error) {
 	p, err := q.takePlace(ctx, b, not...)
 	if err != nil {
-		outcome := answer.OutcomeError
-		if ctx.Err() != nil {
-			outcome = answer.OutcomeCanceled
-		}
-		return answer.Result{Outcome: outcome}, err
+		return answer.Result{Outcome: outcomeOf(ctx)}, err
 	}
 	became := serverUnasked
 	defer func() { p.done(became) }()
@@ -170,10 +171,12 @@ func (q *request) try(ctx context.Context, b *bundle, side string, not ...string
 	}
 	began := q.g.config.Now()
 	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
-		Asked: q.asked, Header: q.header, Sending: q.trip.sending(),
+		Asked: q.asked, Header: q.header, Sending: q.trip.sending(), FirstByte: q.limits.server,
 	}, q.sink)
 	q.trip.tried(began, q, p, side, result, err)
-	became = attemptOf(ctx, result, err)
+	if became = attemptOf(ctx, result, err); q.limits.tooSlow(ctx, result) {
+		became = serverSlow
+	}
 	var refused *answer.UpstreamError
 	if err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused) {
 		q.tried = p.URL
@@ -253,11 +256,13 @@ func (p problem) theirWords(body []byte) problem {
 }
 
 // refusal says what the client is told where no model server answered.
-func (q *request) refusal(err error) problem {
+func (q *request) refusal(ctx context.Context, err error) problem {
 	var upstream *answer.UpstreamError
 	blamed := errors.As(err, &upstream) && lifecycle.Is(err, lifecycle.Invalid)
 	p := failed(err)
 	switch {
+	case overdue(ctx) || answer.TooSlow(err):
+		p = late()
 	case errors.Is(err, errFull) || errors.As(err, &upstream) && upstream.Status == http.StatusTooManyRequests:
 		q.g.metrics.shed.WithLabelValues(q.lane.name, "busy").Inc()
 		p = busy(err)

@@ -19,6 +19,7 @@ type sink struct {
 	patience
 	own     http.Header // the gateway's, of the release that answers
 	started bool
+	begun   func() // told when the answer begins at the client; nil: nobody is
 	place   *place // on the server that is asked
 	status  int
 	stream  bool
@@ -33,6 +34,9 @@ var passing = []string{"Content-Type", "Cache-Control"}
 
 func (s *sink) Start(status int, header http.Header) {
 	s.started = true
+	if s.begun != nil {
+		s.begun()
+	}
 	if s.place != nil {
 		s.place.began()
 	}

@@ -29,6 +29,8 @@ type Serving struct {
 	Capacity  int              `json:"capacity,omitempty" jsonschema:"description=requests at once that one server of the local engine takes; default 4"`
 	Endpoints []StaticEndpoint `json:"endpoints,omitempty" jsonschema:"description=for static: the model servers"`
 	APIKey    string           `json:"api_key,omitempty" jsonschema:"description=for static: reference env:NAME or file:PATH to the key that the servers ask for"`
+	TimeLimit Duration         `json:"time_limit,omitempty" jsonschema:"description=for a whole answer from the request's arrival on; default none"`
+	FirstByte Duration         `json:"first_byte,omitempty" jsonschema:"description=until a model server begins its answer; default 2m"`
 	Verified  bool             `json:"require_attribution,omitempty" jsonschema:"description=refuse servers that cannot tell which release answered"`
 }
 

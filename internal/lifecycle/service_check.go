@@ -117,6 +117,15 @@ func (s Service) checkServing(faults *Problems) {
 	if s.Serving.Capacity < 1 {
 		faults.Add("serving.capacity", itoa(s.Serving.Capacity), "give at least 1 request at once")
 	}
+	checkLimit(faults, "serving.time_limit", s.Serving.TimeLimit)
+	checkLimit(faults, "serving.first_byte", s.Serving.FirstByte)
+}
+
+// checkLimit: no model answers within less, and a longer time bounds nothing.
+func checkLimit(faults *Problems, path string, d Duration) {
+	if d != 0 && (d.D() < 10*time.Millisecond || d.D() > 24*time.Hour) {
+		faults.Add(path, d.String(), "give 10ms to 24h, or leave it out")
+	}
 }
 
 // checkURL: an address with credentials is not repeated, because a declaration's faults are shown and logged.

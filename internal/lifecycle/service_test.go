@@ -61,7 +61,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	_, err := lifecycle.ParseService([]byte(`{
 		"service": "Docs Assistant",
-		"serving": {"engine": "static", "endpoints": [{"url": "ftp://x"}, {"url": "https://me:hunter2@host"}], "api_key": "sk-12345", "capacity": -1},
+		"serving": {"engine": "static", "endpoints": [{"url": "ftp://x"}, {"url": "https://me:hunter2@host"}], "api_key": "sk-12345", "capacity": -1, "time_limit": "-1s", "first_byte": "25h"},
 		"corpora": {"base": {"sources": [{"kind": "go-modules"}, {"kind": "folder", "path": "../x"}, {"kind": "web"}], "held_out": 0.9, "max_dropped": 2}},
 		"retrieval": {"corpora": ["fresh"], "chunk": 100, "overlap": 100},
 		"evaluation": {"capabilities": [{"name": "a", "kind": "vibes", "corpus": "base"}, {"name": "a", "kind": "cloze", "corpus": "none", "items": -1, "margin": -1}]},
@@ -76,7 +76,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 	for _, path := range []string{
 		"shadow.release", "shadow.share_bp", "shadow.at_once", "shadow.deadline",
-		"service", "serving.endpoints[0].url", "serving.endpoints[1].url", "serving.api_key", "serving.capacity",
+		"service", "serving.endpoints[0].url", "serving.endpoints[1].url", "serving.api_key", "serving.capacity", "serving.time_limit", "serving.first_byte",
 		"corpora.base.sources[0].modules", "corpora.base.sources[1].path", "corpora.base.sources[2].kind", "corpora.base.held_out",
 		"corpora.base.max_dropped", "retrieval.corpora[0]", "retrieval.chunk", "evaluation.capabilities[0].kind",
 		"evaluation.capabilities[1].name", "evaluation.capabilities[1].corpus", "evaluation.capabilities[1].items",
