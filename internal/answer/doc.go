@@ -47,7 +47,7 @@
 //	max-length      ends the text after so many characters, finish reason length, or refuses it
 //	deny-pattern    masks or refuses what an RE2 expression matches
 //	pii             masks as [email], [phone], [card], [iban] or [ip], or refuses or counts; cards and IBANs by their
-//	                check digits, phone numbers by the forms that findPhone names. Holds back the run of characters
+//	                check digits, phone numbers by the forms of lifecycle.PersonalForms. Holds back the run of characters
 //	                that may become one, at most 320 bytes
 //	refusal-phrase  counts answers in which the model itself refuses, and gives them the outcome refused; mark ends them
 //	                with finish reason content_filter. Holds nothing back

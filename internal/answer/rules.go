@@ -39,10 +39,10 @@ type rule struct {
 	name    string // as Result.Guardrails spells it
 	limit   int    // of max-length, in characters
 	pattern *regexp.Regexp
-	after   *regexp.Regexp // pattern, as group 1, anywhere but at the first character
-	longest int            // bytes of pattern's longest match; MaxHold where it has no bound under that
-	open    bool           // the longest match has no bound under MaxHold
-	pii     []string       // kinds that are looked for
+	after   *regexp.Regexp          // pattern, as group 1, anywhere but at the first character
+	longest int                     // bytes of pattern's longest match; MaxHold where it has no bound under that
+	open    bool                    // the longest match has no bound under MaxHold
+	pii     lifecycle.PersonalForms // that are looked for
 }
 
 func newChain(rules []lifecycle.Rule) (*chain, error) {
@@ -59,7 +59,7 @@ func newChain(rules []lifecycle.Rule) (*chain, error) {
 		case lifecycle.RuleMaxLength:
 			r.limit, _ = strconv.Atoi(declared.Value) // its form was checked
 		case lifecycle.RulePII:
-			r.pii = lifecycle.PIIOf(declared)
+			r.pii = lifecycle.FormsOf(lifecycle.PIIOf(declared))
 			c.hides = c.hides || r.Action != actionCount
 		case lifecycle.RuleDenyPattern:
 			pattern, err := regexp.Compile(declared.Value)
@@ -148,7 +148,7 @@ func (c *chain) start() *processor {
 		case lifecycle.RuleMaxLength:
 			p.stages = append(p.stages, &lengthStage{left: r.limit, name: r.name})
 		case lifecycle.RulePII:
-			p.stages = append(p.stages, &piiStage{name: r.name, kinds: r.pii, hide: r.Action != actionCount})
+			p.stages = append(p.stages, &piiStage{name: r.name, scan: r.pii.Scan(r.Action != actionCount)})
 		case lifecycle.RuleRefusal:
 			p.stages = append(p.stages, newPhraseStage(r.name, r.Value))
 		case lifecycle.RuleJSON:
