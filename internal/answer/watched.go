@@ -18,7 +18,7 @@ func TooSlow(err error) bool { return errors.Is(err, errFirstByte) || errors.Is(
 
 // because prefers the reason of a time limit over "context canceled".
 func because(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return err

@@ -24,10 +24,11 @@ const (
 // itself gave up when it was over, as somebody does who leaves.
 var (
 	errServiceLimit error = limitError{"the service's time limit is over", context.DeadlineExceeded}
-	errClientLimit  error = limitError{"the time that the client gives is over", context.Canceled}
+	errClientLimit  error = limitError{"the time that the client gives is over", nil}
 )
 
-// limitError is a time limit that is over, and how it counts.
+// limitError is a time limit that is over. What it unwraps to is how answer counts it: context.DeadlineExceeded as an
+// error, all else as canceled.
 type limitError struct {
 	says   string
 	counts error
