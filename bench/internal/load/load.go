@@ -50,11 +50,8 @@ func newClient(t Target, connections int) *client {
 
 var eventEnd = []byte("\n\n")
 
-// ask sends one request and reads its answer to the end.
-func (c *client) ask(buffer []byte) {
-	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(request)
-	defer fasthttp.ReleaseResponse(response)
+// fill makes the next request.
+func (c *client) fill(request *fasthttp.Request) {
 	request.Header.SetMethod("POST")
 	request.SetRequestURI("http://" + c.target.Address + "/v1/chat/completions")
 	request.Header.SetContentType("application/json")
@@ -62,14 +59,27 @@ func (c *client) ask(buffer []byte) {
 		request.Header.Set(name, value)
 	}
 	request.SetBodyRaw(c.target.Bodies[int(c.next.Add(1))%len(c.target.Bodies)])
-	events, err := c.read(request, response, buffer)
-	c.events.Add(events)
+}
+
+// done counts how a request ended.
+func (c *client) done(err error) {
 	if err != nil {
 		c.faults.Add(1)
 		c.once.Do(func() { c.fault = err.Error() })
 		return
 	}
 	c.answers.Add(1)
+}
+
+// ask sends one request and reads its answer to the end.
+func (c *client) ask(buffer []byte) {
+	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(request)
+	defer fasthttp.ReleaseResponse(response)
+	c.fill(request)
+	events, err := c.read(request, response, buffer)
+	c.events.Add(events)
+	c.done(err)
 }
 
 func (c *client) read(request *fasthttp.Request, response *fasthttp.Response, buffer []byte) (events int64, err error) {
@@ -174,13 +184,7 @@ func (c *client) hold(first func()) {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
-	request.Header.SetMethod("POST")
-	request.SetRequestURI("http://" + c.target.Address + "/v1/chat/completions")
-	request.Header.SetContentType("application/json")
-	for name, value := range c.target.Header {
-		request.Header.Set(name, value)
-	}
-	request.SetBodyRaw(c.target.Bodies[int(c.next.Add(1))%len(c.target.Bodies)])
+	c.fill(request)
 	err := c.http.Do(request, response)
 	if err == nil && response.StatusCode() != fasthttp.StatusOK {
 		err = fmt.Errorf("status %d", response.StatusCode())
@@ -192,11 +196,8 @@ func (c *client) hold(first func()) {
 	if err == nil {
 		_, err = io.Copy(io.Discard, response.BodyStream())
 	}
-	if err != nil {
-		c.faults.Add(1)
-		c.once.Do(func() { c.fault = err.Error() })
-		return
+	if err == nil {
+		_ = response.CloseBodyStream() // it was read to its end
 	}
-	_ = response.CloseBodyStream() // it was read to its end
-	c.answers.Add(1)
+	c.done(err)
 }
