@@ -153,7 +153,9 @@ func (f *framing) takeLine(line []byte) bool {
 	case chunkEnd:
 		f.part = chunkLine
 	case lastLine:
-		f.end()
+		if len(line) == 0 {
+			f.end()
+		}
 	}
 	return len(line) == 0
 }
