@@ -172,16 +172,8 @@ func TestGuardrailsSayTheSameHoweverTheTextIsCut(t *testing.T) {
 		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(words), 0, 20).Draw(t, "words"), "")
 		c := rulesOf(t, anyRules(t)...)
 		want, whole := c.whole(text)
-		p, got := c.start(), ""
-		for rest := text; rest != ""; {
-			n := rapid.IntRange(1, len(rest)).Draw(t, "cut")
-			for n < len(rest) && rest[n]&0xC0 == 0x80 {
-				n++
-			}
-			got += p.feed(rest[:n], false)
-			rest = rest[n:]
-		}
-		got += p.feed("", true)
+		p := c.start()
+		got := inPieces(t, p, text)
 		require.Equal(t, want, got)
 		slices.Sort(whole.hits)
 		slices.Sort(p.hits)

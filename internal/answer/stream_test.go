@@ -203,18 +203,23 @@ func TestRulesSayTheSameHoweverTheTextIsCut(t *testing.T) {
 		c, err := newChain(rules)
 		require.NoError(t, err)
 		want, _ := c.whole(text)
-		p, got := c.start(), ""
-		for rest := text; rest != ""; {
-			n := rapid.IntRange(1, len(rest)).Draw(t, "cut")
-			for n < len(rest) && rest[n]&0xC0 == 0x80 {
-				n++
-			}
-			got += p.feed(rest[:n], false)
-			rest = rest[n:]
-		}
-		got += p.feed("", true)
+		p := c.start()
+		got := inPieces(t, p, text)
 		require.Equal(t, want, got)
 	})
+}
+
+// inPieces gives what rules say of a text that comes in pieces, which are cut anywhere between characters.
+func inPieces(t *rapid.T, p *processor, text string) (said string) {
+	for rest := text; rest != ""; {
+		n := rapid.IntRange(1, len(rest)).Draw(t, "cut")
+		for n < len(rest) && rest[n]&0xC0 == 0x80 {
+			n++
+		}
+		said += p.feed(rest[:n], false)
+		rest = rest[n:]
+	}
+	return said + p.feed("", true)
 }
 
 func TestALongMatchIsNotHeldForEver(t *testing.T) {

@@ -92,12 +92,7 @@ func TestWhoTakesNothingOfItsAnswerIsLeft(t *testing.T) {
 func TestALongWaitForTheFirstByteIsNoSlowClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) { c.Patience = time.Second })
-	w.upstream.behave(func(http.ResponseWriter, *http.Request, string) bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond) // longer than the patience
-		defer cancel()
-		<-ctx.Done()
-		return false
-	})
+	w.upstream.behave(longerThanPatience)
 	address := w.listen()
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
@@ -109,6 +104,14 @@ func TestALongWaitForTheFirstByteIsNoSlowClient(t *testing.T) {
 		answer.Body.Close()
 		require.Equal(t, http.StatusOK, answer.StatusCode, string(raw))
 	}
+}
+
+// longerThanPatience is a model server that begins its answer after more than the second of patience.
+func longerThanPatience(http.ResponseWriter, *http.Request, string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+	defer cancel()
+	<-ctx.Done()
+	return false
 }
 
 // inUse counts the places that are taken on the test's model server.
@@ -126,12 +129,7 @@ func (u *upstream) inUse(w *world) int {
 func TestPatienceOverHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) { c.Patience = time.Second })
-	w.upstream.behave(func(http.ResponseWriter, *http.Request, string) bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond) // longer than the patience
-		defer cancel()
-		<-ctx.Done()
-		return false
-	})
+	w.upstream.behave(longerThanPatience)
 	server := httptest.NewUnstartedServer(nil)
 	server.Config, server.EnableHTTP2 = w.gateway.server(), true
 	server.StartTLS()

@@ -286,15 +286,20 @@ func (q *request) finish(served *bundle, side string, result answer.Result, outc
 // judge must see. Texts cross only where the service says so.
 func (q *request) capture(served *bundle, result answer.Result) {
 	i := q.record
-	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
+	q.fill(&i, served, result)
 	i.Latency.Queue = q.queued.Seconds()
-	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
+	i.Used.RescuedBy = q.record.Used.RescuedBy
 	if i.Rescued {
 		i.Outcome = answer.OutcomeError
 	}
-	i.Scores, i.Parameters, i.Used = result.Scores, result.Parameters, served.used
-	i.Used.RescuedBy = q.record.Used.RescuedBy
-	q.decided.keeping.fill(q.g.signer, &i, result, q.g.config.Path.MaxText())
 	q.captured = true
 	q.g.config.Capture.Interaction(i)
+}
+
+// fill puts into an interaction what came of asking a release.
+func (q *request) fill(i *lifecycle.Interaction, asked *bundle, result answer.Result) {
+	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
+	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
+	i.Scores, i.Parameters, i.Used = result.Scores, result.Parameters, asked.used
+	q.decided.keeping.fill(q.g.signer, i, result, q.g.config.Path.MaxText())
 }

@@ -152,7 +152,7 @@ func (q *request) shadow(ctx context.Context, b *bundle, policy lifecycle.Shadow
 	}
 	i := lifecycle.Interaction{
 		ID: lifecycle.ShadowPrefix + q.record.ID, Service: q.record.Service, Conversation: q.record.Conversation,
-		Turn: q.record.Turn, Client: q.record.Client, Release: b.id(), Endpoint: q.endpoint, Started: q.g.config.Now().UTC(),
+		Turn: q.record.Turn, Client: q.record.Client, Owner: q.record.Owner, Release: b.id(), Endpoint: q.endpoint, Started: q.g.config.Now().UTC(),
 	}
 	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
 		Asked: q.asked, Header: http.Header{headerRequest: {i.ID}, headerHash: {i.Conversation}},
@@ -162,10 +162,7 @@ func (q *request) shadow(ctx context.Context, b *bundle, policy lifecycle.Shadow
 	}
 	p.done(attemptOf(ctx, result, err))
 	b.meter.ended(q.endpoint, sideShadow, result.Outcome, result.Latency, result.Usage)
-	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
-	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
-	i.Owner, i.Scores, i.Parameters, i.Used = q.record.Owner, result.Scores, result.Parameters, b.used
-	q.decided.keeping.fill(q.g.signer, &i, result, q.g.config.Path.MaxText())
+	q.fill(&i, b, result)
 	q.g.config.Capture.Arrived(i.Service)
 	q.g.config.Capture.Interaction(i)
 }
