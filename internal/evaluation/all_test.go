@@ -50,3 +50,18 @@ func TestASuiteIsAnsweredWhereItWasLeftOff(t *testing.T) {
 	_, err = AskAll(ctx, s, model, nil, Asking{})
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+func TestSamplesOfACaseAreAskedAndHeldApart(t *testing.T) {
+	t.Parallel()
+	s := Suite{Capabilities: []Capability{{Name: "x", Kind: NextToken, Sampling: &Sampling{Samples: 2}}}, Cases: []Case{{ID: "a", Capability: "x", Group: "a"}}}
+	whole := Answers{List: []Answer{{Case: "a", Capability: "x", Score: 1}, {Case: "a", Capability: "x", Sample: 1}}}
+	sheet, faults := check("candidate", s, "", "", whole)
+	require.Empty(t, faults)
+	pairs := pairsOf(s, sheet, sheet)["x"]
+	require.Len(t, pairs, 2)
+	require.Len(t, clustersOf(pairs, candidateScore), 1, "samples of one case are one cluster")
+	_, faults = check("candidate", s, "", "", Answers{List: whole.List[:1]})
+	require.Equal(t, []string{"candidate: case a, sample 1, has no answer"}, faults)
+	_, faults = check("candidate", s, "", "", Answers{List: append(whole.List, Answer{Case: "a", Capability: "x", Sample: 2})})
+	require.Equal(t, []string{"candidate: 1 answers belong to no case of the suite"}, faults)
+}

@@ -27,13 +27,14 @@ type Searcher interface {
 	SearchDocuments(ctx context.Context, query string, k int) ([]string, error)
 }
 
-// Answer is what came of one case.
+// Answer is what came of one case, asked once.
 type Answer struct {
 	Case       string  `json:"case"`
 	Capability string  `json:"capability"`
-	Score      float64 `json:"score"`          // larger is better
-	Said       string  `json:"said,omitempty"` // word said or chosen, bounded
-	Bits       float64 `json:"bits,omitempty"` // of a scored text
+	Sample     int     `json:"sample,omitempty"` // from 0; cases that are asked repeatedly have several answers
+	Score      float64 `json:"score"`            // larger is better
+	Said       string  `json:"said,omitempty"`   // word said or chosen, bounded
+	Bits       float64 `json:"bits,omitempty"`   // of a scored text
 	Bytes      int     `json:"bytes,omitempty"`
 	Rank       int     `json:"rank,omitempty"` // of the right document from 1; 0 where it is not among the first ten
 }

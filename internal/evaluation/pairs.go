@@ -9,7 +9,8 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// pair is one case with what both sides said.
+// pair is one case with what both sides said, each asked for the same time. A case that is asked repeatedly makes as
+// many pairs, which share its group and so are one cluster.
 type pair struct {
 	Case
 	candidate, baseline Answer
@@ -17,8 +18,24 @@ type pair struct {
 
 func (p pair) difference() float64 { return p.candidate.Score - p.baseline.Score }
 
-// sheet is a set of answers by case, checked against its suite.
-type sheet map[string]Answer
+// sheet is a set of answers by case and sample, checked against its suite.
+type sheet map[place]Answer
+
+// place is where an answer stands in its sheet.
+type place struct {
+	Case   string
+	Sample int
+}
+
+// place names the one question that this answers.
+func (a Answer) place() place { return place{a.Case, a.Sample} }
+
+func (p place) String() string {
+	if p.Sample == 0 {
+		return "case " + p.Case
+	}
+	return fmt.Sprintf("case %s, sample %d,", p.Case, p.Sample)
+}
 
 // check reads answers against the suite. Every fault that makes a comparison unfair is named: answers to
 // another suite, of another release, missing, twice, of no case, or with a score that cannot be.
@@ -36,35 +53,40 @@ func check(who string, s Suite, suite, release lifecycle.Digest, a Answers) (she
 		fault("the answers are of release %s, not %s", or(a.Release), or(release))
 	}
 	binary := map[string]bool{}
+	samples := s.samples()
 	for _, c := range s.Capabilities {
 		binary[c.Name] = c.Binary()
 	}
 	sheet := make(sheet, len(a.List))
 	for _, answer := range a.List {
-		if _, twice := sheet[answer.Case]; twice {
-			fault("case %s was answered twice", answer.Case)
+		if _, twice := sheet[answer.place()]; twice {
+			fault("%s was answered twice", answer.place())
 		}
 		if !finite(answer.Score) || binary[answer.Capability] && answer.Score != 0 && answer.Score != 1 {
-			fault("case %s has the score %v", answer.Case, answer.Score)
+			fault("%s has the score %v", answer.place(), answer.Score)
 		}
-		sheet[answer.Case] = answer
+		sheet[answer.place()] = answer
 	}
-	missing := 0
+	missing, asked := 0, 0
 	for _, c := range s.Cases {
-		answer, ok := sheet[c.ID]
-		switch {
-		case !ok:
-			if missing++; missing == 1 {
-				fault("case %s has no answer", c.ID)
+		for sample := range samples[c.Capability] {
+			at := place{c.ID, sample}
+			answer, ok := sheet[at]
+			asked++
+			switch {
+			case !ok:
+				if missing++; missing == 1 {
+					fault("%s has no answer", at)
+				}
+			case answer.Capability != c.Capability:
+				fault("%s was answered as one of %q", at, answer.Capability)
 			}
-		case answer.Capability != c.Capability:
-			fault("case %s was answered as one of %q", c.ID, answer.Capability)
 		}
 	}
 	if missing > 1 {
-		fault("%d cases have no answer", missing)
+		fault("%d answers are missing", missing)
 	}
-	if extra := len(sheet) + missing - len(s.Cases); extra > 0 {
+	if extra := len(sheet) + missing - asked; extra > 0 {
 		fault("%d answers belong to no case of the suite", extra)
 	}
 	return sheet, faults
@@ -77,11 +99,23 @@ func or(d lifecycle.Digest) string { return cmp.Or(d.Short(), "(none)") }
 
 // pairsOf joins both sides per capability, in the suite's order.
 func pairsOf(s Suite, candidate, baseline sheet) map[string][]pair {
-	pairs := map[string][]pair{}
+	pairs, samples := map[string][]pair{}, s.samples()
 	for _, c := range s.Cases {
-		pairs[c.Capability] = append(pairs[c.Capability], pair{Case: c, candidate: candidate[c.ID], baseline: baseline[c.ID]})
+		for sample := range samples[c.Capability] {
+			at := place{c.ID, sample}
+			pairs[c.Capability] = append(pairs[c.Capability], pair{Case: c, candidate: candidate[at], baseline: baseline[at]})
+		}
 	}
 	return pairs
+}
+
+// samples is how many answers each capability's cases have.
+func (s Suite) samples() map[string]int {
+	samples := map[string]int{}
+	for _, c := range s.Capabilities {
+		samples[c.Name] = c.Samples()
+	}
+	return samples
 }
 
 // clustersOf sorts the cases' values into their groups, in the order of the groups' names.

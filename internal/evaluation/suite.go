@@ -49,6 +49,21 @@ type Capability struct {
 	Metric string  `json:"metric"` // "bits-per-byte", "accuracy", "recall@5"
 	Margin float64 `json:"margin"` // drop that is still accepted, in the metric's unit; over 0
 	Items  int     `json:"items"`  // cases in the suite
+
+	Sampling *Sampling `json:"sampling,omitempty"` // nil: each case is asked once
+}
+
+// Sampling says how often and with what freedom a case is asked. The zero value works.
+type Sampling struct {
+	Samples int `json:"samples,omitempty"` // answers to each case; default 1
+}
+
+// Samples is how many answers each of the capability's cases has.
+func (c Capability) Samples() int {
+	if c.Sampling == nil {
+		return 1
+	}
+	return max(1, c.Sampling.Samples)
 }
 
 // Binary says whether each case's score is 0 or 1.
