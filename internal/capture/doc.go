@@ -8,7 +8,9 @@
 // segment file: written, not yet synced. Records that come together are written together, one write for a group
 // (and one before it for the group's texts); a sync covers them SpoolConfig.Flush later, beside the writer, so that
 // no answer waits for a sync. Segments are loaded in batches, each one transaction, and deleted once all of one is
-// loaded. A record is stored once however often it is loaded, because its ID is the key.
+// loaded. What was written stays in memory, too, within SpoolConfig.Ahead, until it is loaded: a segment is read only
+// after a restart, or where the loader fell behind. A record is stored once however often it is loaded, because its ID
+// is the key.
 //
 // Interactions are partitioned by their day in UTC. The loader makes partitions ahead, and for late records; what has
 // none (a day a year ago, a clock that is wrong, a database that was busy) is kept in the default partition, from

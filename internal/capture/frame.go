@@ -20,12 +20,20 @@ var (
 
 func appendFrame(to, payload []byte) []byte {
 	at := len(to)
-	to = append(to, magic...)
-	to = binary.LittleEndian.AppendUint32(to, uint32(len(payload)))
-	to = binary.LittleEndian.AppendUint32(to, 0)
-	to = append(to, payload...)
-	binary.LittleEndian.PutUint32(to[at+8:], checksum(to[at+4:at+8], payload))
+	to = append(beginFrame(to), payload...)
+	endFrame(to[at:])
 	return to
+}
+
+// beginFrame adds a frame's head, which endFrame completes.
+func beginFrame(to []byte) []byte {
+	return append(append(to, magic...), make([]byte, frameHeader-len(magic))...)
+}
+
+// endFrame fills in the head of a frame whose payload is there.
+func endFrame(frame []byte) {
+	binary.LittleEndian.PutUint32(frame[4:8], uint32(len(frame)-frameHeader))
+	binary.LittleEndian.PutUint32(frame[8:12], checksum(frame[4:8], frame[frameHeader:]))
 }
 
 func checksum(length, payload []byte) uint32 {

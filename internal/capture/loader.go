@@ -12,6 +12,7 @@ import (
 type LoaderConfig struct {
 	Batch int              // records of one transaction; default 500
 	Pause time.Duration    // longest pause before trying again while PostgreSQL is gone; default 2s
+	Wait  time.Duration    // for more records, so that few batches are small; default 25ms
 	Log   *slog.Logger     // default slog.Default()
 	Now   func() time.Time // default time.Now
 }
@@ -28,6 +29,7 @@ type Loader struct {
 func NewLoader(spool *Spool, store *Store, config LoaderConfig) *Loader {
 	setDefault(&config.Batch, 500)
 	setDefault(&config.Pause, 2*time.Second)
+	setDefault(&config.Wait, 25*time.Millisecond)
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
@@ -53,18 +55,33 @@ func (l *Loader) Run(ctx context.Context) error {
 				return ctx.Err()
 			}
 			pause = min(2*pause, l.config.Pause)
+		case n == l.config.Batch:
+			pause = l.config.Pause / 16
 		case n > 0:
 			pause = l.config.Pause / 16
+			l.gather(ctx)
 		case closed:
 			return nil
 		default:
 			select {
 			case <-l.spool.fresh:
+				l.gather(ctx)
 			case <-l.spool.done:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
+	}
+}
+
+// gather waits for more records: a transaction costs as much as many of them.
+func (l *Loader) gather(ctx context.Context) {
+	timer := time.NewTimer(l.config.Wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.spool.done:
+	case <-ctx.Done():
 	}
 }
 

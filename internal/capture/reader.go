@@ -32,6 +32,11 @@ func (s *Spool) next(limit int) (b batch, err error) {
 	}
 	g := *s.segments[0]
 	b = batch{number: g.number, offset: s.read}
+	if s.ahead.take(&b, limit) {
+		s.mu.Unlock()
+		return b, nil
+	}
+	g.size = s.ahead.begins(g.number, g.size)
 	s.mu.Unlock()
 	content, err := readRange(s.path(g.number), b.offset, min(g.size-b.offset, window))
 	if err != nil {
@@ -167,18 +172,8 @@ func (s *Spool) waiting(limit int) (b batch) {
 		if e.loaded || e.synced != nil {
 			continue
 		}
-		r, _, err := decodeRecord(e.payload)
-		if err != nil {
-			continue // it was made by this process; the disk may still take it
-		}
-		if e.text != nil && r.Interaction != nil {
-			var id string
-			_ = decodeText(e.text, &id, &r.Interaction.Input, &r.Interaction.Output) // likewise
-		}
-		if e.given && r.Interaction != nil {
-			r.Interaction.Content = lifecycle.ContentDropped
-		}
-		b.records = append(b.records, r)
+		i := *e.record.Interaction // its texts may be given up while it is loaded
+		b.records = append(b.records, record{Interaction: &i})
 		b.entries = append(b.entries, e)
 	}
 	return b
@@ -199,6 +194,7 @@ func (s *Spool) loaded(b batch) {
 	}
 	if len(s.segments) > 0 && s.segments[0].number == b.number {
 		s.read = b.offset
+		s.ahead.forget(b.number, b.offset)
 		s.segments[0].said = max(0, s.segments[0].said-b.said)
 	}
 	s.dropLoaded()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math/bits"
 
 	"github.com/refitml/refit/internal/lifecycle"
 )
@@ -40,22 +41,40 @@ func putPlace(payload []byte, at place) {
 	binary.LittleEndian.PutUint32(payload[9:13], at.length)
 }
 
-// encodeRecord gives the frames' payloads. text is nil where nothing was said.
-func encodeRecord(r record) (payload, text []byte, err error) {
-	if r.Interaction != nil && (r.Interaction.Input != "" || r.Interaction.Output != "") {
-		text = encodeText(r.Interaction.ID, r.Interaction.Input, r.Interaction.Output)
-		bare := *r.Interaction
-		bare.Input, bare.Output = "", ""
-		r.Interaction = &bare
-	}
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	payload = make([]byte, headRecord, headRecord+len(raw))
+// encodeRecord gives the payload of a record's frame, without what was said.
+func encodeRecord(r record) ([]byte, error) {
+	payload := make([]byte, headRecord, usualRecord)
 	payload[0] = formRecord
-	return append(payload, raw...), text, nil
+	if r.Interaction == nil {
+		raw, err := json.Marshal(r)
+		return append(payload, raw...), err
+	}
+	f := fields{out: append(payload, `{"i":`...)}
+	f.interaction(r.Interaction)
+	return append(f.out, '}'), f.err
 }
+
+// usualRecord is as many bytes as most records have.
+const usualRecord = 1152
+
+// said gives the length of the payload of a text's frame; 0 where nothing was said.
+func (r record) said() int {
+	if r.Interaction == nil || r.Interaction.Input == "" && r.Interaction.Output == "" {
+		return 0
+	}
+	size := 1
+	for _, t := range r.texts() {
+		size += uvarintLen(uint64(len(t))) + len(t)
+	}
+	return size
+}
+
+// texts are what a text's frame holds: whose it is, and what was said.
+func (r record) texts() [3]string {
+	return [3]string{r.Interaction.ID, r.Interaction.Input, r.Interaction.Output}
+}
+
+func uvarintLen(n uint64) int { return (bits.Len64(n|1) + 6) / 7 }
 
 var errForm = errors.New("a frame that is no record")
 
@@ -75,17 +94,15 @@ func decodeRecord(payload []byte) (r record, at place, err error) {
 	return r, at, nil
 }
 
-func encodeText(texts ...string) []byte {
-	size := 1
-	for _, t := range texts {
-		size += binary.MaxVarintLen32 + len(t)
-	}
-	out := make([]byte, 1, size)
-	out[0] = formText
+// appendTextFrame adds a frame with texts.
+func appendTextFrame(out []byte, texts ...string) []byte {
+	at := len(out)
+	out = append(beginFrame(out), formText)
 	for _, t := range texts {
 		out = binary.AppendUvarint(out, uint64(len(t)))
 		out = append(out, t...)
 	}
+	endFrame(out[at:])
 	return out
 }
 

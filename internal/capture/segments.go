@@ -192,6 +192,7 @@ func (s *Spool) giveUpOldest(except *handle) bool {
 	lost := g.said
 	s.losses.Payloads += int64(lost)
 	g.text, g.said, g.spoiled, g.given = 0, 0, true, true
+	s.ahead.leave(g.number) // they have the texts that were given up
 	s.mu.Unlock()
 	s.config.Log.Error("capture gave up its oldest payloads for want of room", "segment", g.number, "payloads", lost)
 	err := os.Truncate(s.textPath(g.number), 0) // who has it open holds no room any more

@@ -22,6 +22,7 @@ type SpoolConfig struct {
 	Retry   time.Duration // between tries to write while the disk takes nothing; default 500ms
 	Segment int64         // bytes after which a new pair of files begins; default 8 MiB
 	Disk    int64         // bytes of all files, beyond which payloads are given up, oldest first; default 1 GiB
+	Ahead   int64         // bytes of written records that stay in memory until they are loaded; default 16 MiB, below 0 none
 	Log     *slog.Logger  // default slog.Default()
 }
 
@@ -54,6 +55,7 @@ type Spool struct {
 	segments []*segment // oldest first
 	active   *segment   // the last of them, where one is being written
 	read     int64      // offset in segments[0] up to which records were loaded
+	ahead    ahead      // what need not be read to be loaded
 	unsynced []*handle
 	newFiles bool           // since the folder was synced
 	awaiting []chan<- error // told after the next sync
@@ -62,8 +64,9 @@ type Spool struct {
 // entry is a record on its way to the disk.
 type entry struct {
 	service string // "" for feedback
+	record  record
 	payload []byte
-	text    []byte
+	said    int          // bytes of its texts; 0: it has none
 	synced  chan<- error // feedback's; nil: nobody waits for a sync
 	loaded  bool         // it went to the database past the disk
 	late    bool         // its answer ended before it was written
@@ -72,13 +75,17 @@ type entry struct {
 
 // giveUp drops the text for want of room, and gives how much room that made.
 func (e *entry) giveUp() (bytes int64) {
-	bytes = int64(len(e.text))
-	e.given = e.given || e.text != nil
-	e.text = nil
+	if e.said == 0 {
+		return 0
+	}
+	bytes = int64(e.said)
+	e.said, e.given = 0, true
+	i := e.record.Interaction
+	i.Input, i.Output, i.Content = "", "", lifecycle.ContentDropped
 	return bytes
 }
 
-func (e *entry) size() int64 { return int64(len(e.payload) + len(e.text) + 2*frameHeader) }
+func (e *entry) size() int64 { return int64(len(e.payload) + e.said + 2*frameHeader) }
 
 // OpenSpool cuts torn tails off, begins a new segment and starts the writer; Close ends it. A folder that
 // another process uses is Busy. A disk that takes nothing is no reason not to start: records wait in memory.
@@ -94,6 +101,7 @@ func openSpool(config SpoolConfig, create func(string) (file, error)) (*Spool, e
 	setDefault(&config.Retry, 500*time.Millisecond)
 	setDefault(&config.Segment, 8<<20)
 	setDefault(&config.Disk, 1<<30)
+	setDefault(&config.Ahead, 16<<20)
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
@@ -150,9 +158,10 @@ func poke(c chan struct{}) {
 // the process does not lose it. A disk that is slow, full or read-only holds no answer up for longer than
 // SpoolConfig.Wait; the record then waits in memory, and what finds no room there is dropped and counted.
 func (s *Spool) Interaction(i lifecycle.Interaction) {
-	payload, text, err := encodeRecord(record{Interaction: &i})
-	e := &entry{service: i.Service, payload: payload, text: text}
-	if len(e.text) > maxPayload {
+	r := record{Interaction: &i}
+	payload, err := encodeRecord(r)
+	e := &entry{service: i.Service, record: r, payload: payload, said: r.said()}
+	if e.said > maxPayload {
 		e.giveUp()
 		s.mu.Lock()
 		s.losses.Payloads++
@@ -186,12 +195,13 @@ func (s *Spool) Feedback(ctx context.Context, f lifecycle.Feedback) error {
 	if err := checkFeedback(f); err != nil {
 		return err
 	}
-	payload, _, err := encodeRecord(record{Feedback: &f})
+	r := record{Feedback: &f}
+	payload, err := encodeRecord(r)
 	if err != nil || len(payload) > maxPayload {
 		return lifecycle.Errorf(lifecycle.Invalid, "feedback of this size or content cannot be kept")
 	}
 	synced := make(chan error, 1)
-	e := &entry{payload: payload, synced: synced}
+	e := &entry{record: r, payload: payload, synced: synced}
 	s.mu.Lock()
 	switch {
 	case s.closed:
@@ -245,12 +255,12 @@ func (s *Spool) makeRoom(e *entry) bool {
 		if s.held+e.size() <= s.config.Memory {
 			return true
 		}
-		if old.text != nil {
+		if old.said > 0 {
 			s.held -= old.giveUp()
 			s.losses.Payloads++
 		}
 	}
-	if s.held+e.size() > s.config.Memory && e.text != nil {
+	if s.held+e.size() > s.config.Memory && e.said > 0 {
 		e.giveUp()
 		s.losses.Payloads++
 	}

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -71,31 +70,6 @@ func (s *Store) AddFeedback(ctx context.Context, feedback []lifecycle.Feedback) 
 	return s.store(ctx, records)
 }
 
-var interactionColumns = []string{
-	"service", "id", "conversation", "turn", "client", "release", "rollout", "step", "canary", "coin", "propensity",
-	"moved", "rescued", "endpoint", "started", "retrieval", "first_token", "model", "post_processing", "total",
-	"prompt_tokens", "completion_tokens", "outcome", "status", "guardrails", "finish", "passages", "input", "output",
-	"owner", "content", "scores", "parameters", "used", "queue",
-}
-
-func interactionRow(i *lifecycle.Interaction) ([]any, error) {
-	used, err := json.Marshal(i.Used)
-	if err != nil {
-		return nil, lifecycle.Errorf(lifecycle.Invalid, "what interaction %s used: %w", i.ID, err)
-	}
-	parameters := []byte(i.Parameters)
-	if len(parameters) == 0 {
-		parameters = []byte("{}")
-	}
-	return []any{
-		text(i.Service), text(i.ID), text(i.Conversation), i.Turn, text(i.Client), text(string(i.Release)), text(i.Rollout),
-		i.Step, i.Canary, i.Coin, i.Propensity, i.Moved, i.Rescued, text(i.Endpoint), i.Started, i.Latency.Retrieval,
-		i.Latency.FirstToken, i.Latency.Model, i.Latency.PostProcessing, i.Latency.Total, i.Usage.Prompt, i.Usage.Completion,
-		text(i.Outcome), i.Status, texts(i.Guardrails), text(i.Finish), texts(i.Passages), text(i.Input), text(i.Output),
-		text(i.Owner), text(string(i.Content)), append([]float64{}, i.Scores...), parameters, used, i.Latency.Queue,
-	}, nil
-}
-
 var feedbackColumns = []string{"service", "id", "interaction", "kind", "reason", "correction", "at", "owner"}
 
 func feedbackRow(f *lifecycle.Feedback) []any {
@@ -104,54 +78,50 @@ func feedbackRow(f *lifecycle.Feedback) []any {
 	}
 }
 
-// text makes s something that PostgreSQL stores: UTF-8 without zero bytes.
-func text(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-func texts(list []string) []string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = text(s)
-	}
-	return out
-}
-
 // store stores a batch in one transaction. Each row is stored once, by its ID.
 func (s *Store) store(ctx context.Context, records []record) error {
-	var interactions, feedback [][]any
+	interactions := make([]*lifecycle.Interaction, 0, len(records))
+	var feedback [][]any
 	for _, r := range records {
 		if r.Feedback != nil {
 			feedback = append(feedback, feedbackRow(r.Feedback))
 			continue
 		}
-		row, err := interactionRow(r.Interaction)
-		if err != nil {
-			return err
+		if !fits(r.Interaction) {
+			return lifecycle.Errorf(lifecycle.Invalid, "interaction %s has a number that no column holds", r.Interaction.ID)
 		}
-		interactions = append(interactions, row)
+		interactions = append(interactions, r.Interaction)
 	}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := copyOnce(ctx, tx, "interactions", interactionColumns, interactions); err != nil {
-			return err
+		if len(interactions) > 0 {
+			err := once(ctx, tx, "interactions", interactionColumns, func(arriving, list string) error {
+				_, err := tx.Conn().PgConn().CopyFrom(ctx, &copyRows{interactions: interactions}, `COPY `+arriving+` (`+list+`) FROM STDIN BINARY`)
+				return err
+			})
+			if err != nil {
+				return err
+			}
 		}
-		return copyOnce(ctx, tx, "feedback", feedbackColumns, feedback)
+		if len(feedback) == 0 {
+			return nil
+		}
+		return once(ctx, tx, "feedback", feedbackColumns, func(arriving, _ string) error {
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{arriving}, feedbackColumns, pgx.CopyFromRows(feedback))
+			return err
+		})
 	})
 	return wrap(err, "store %d captured records", len(records))
 }
 
-// copyOnce copies rows by way of a temporary table, because COPY knows no conflicts. The table stays with its
+// once copies rows by way of a temporary table, because COPY knows no conflicts. The table stays with its
 // connection, so that batches do not fill the catalogue.
-func copyOnce(ctx context.Context, tx pgx.Tx, table string, columns []string, rows [][]any) error {
-	if len(rows) == 0 {
-		return nil
-	}
+func once(ctx context.Context, tx pgx.Tx, table string, columns []string, fill func(arriving, list string) error) error {
 	arriving, list := "arriving_"+table, strings.Join(columns, ", ")
 	_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE IF NOT EXISTS `+arriving+` ON COMMIT DELETE ROWS AS SELECT `+list+` FROM `+table+` WITH NO DATA`)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{arriving}, columns, pgx.CopyFromRows(rows)); err != nil {
+	if err := fill(arriving, list); err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO `+table+` (`+list+`) SELECT `+list+` FROM `+arriving+` ON CONFLICT DO NOTHING`)

@@ -282,3 +282,46 @@ func TestQueriesStayIndexed(t *testing.T) {
 		require.Contains(t, plan, "Index", name)
 	}
 }
+
+// Every field is in its column, whatever stands in it.
+func TestEveryFieldIsInItsColumn(t *testing.T) {
+	s, d := store(t)
+	plain := served("plain", 1, 2, nil)
+	full := lifecycle.Interaction{
+		ID: "full", Service: "docs", Conversation: "c", Turn: 3, Client: "client", Release: "release", Rollout: "run", Step: 4, Canary: true,
+		Coin: true, Propensity: 0.25, Moved: true, Rescued: true, Endpoint: "chat", Started: noon.Add(1234567 * time.Nanosecond),
+		Latency: lifecycle.Latency{Retrieval: 0.1, Queue: 0.2, FirstToken: 0.3, Model: 0.4, PostProcessing: 0.5, Total: 0.6},
+		Usage:   lifecycle.Usage{Prompt: 7, Completion: 8}, Outcome: "ok", Status: 200, Guardrails: []string{"pii[0]:email", "é\x00"},
+		Finish: "stop", Passages: []string{"", "p,\"{}\\"}, Input: "how\x00?\xff", Output: strings.Repeat("so\n", 50_000), Owner: "owner",
+		Content: lifecycle.ContentFull, Scores: []float64{0.5, -1e300}, Parameters: []byte(`{"n": 1}`),
+		Used: lifecycle.Used{Prompt: "p\"", Index: "i", Parameters: "q", PostProcess: "r", RescuedBy: "s"},
+	}
+	require.NoError(t, s.AddInteractions(t.Context(), []lifecycle.Interaction{plain, full}))
+	conn, err := pgx.Connect(t.Context(), d.AppURL)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), `
+SELECT id, service, conversation, turn, client, release, rollout, step, canary, coin, propensity, moved, rescued, endpoint, started,
+	retrieval, queue, first_token, model, post_processing, total, prompt_tokens, completion_tokens, outcome, status, guardrails, finish, passages,
+	input, output, owner, content, scores, parameters, used->>'prompt', used->>'index', used->>'parameters', used->>'post_process', used->>'rescued_by'
+FROM interactions ORDER BY id`)
+	require.NoError(t, err)
+	got, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i lifecycle.Interaction, err error) {
+		var used [5]*string
+		err = row.Scan(&i.ID, &i.Service, &i.Conversation, &i.Turn, &i.Client, &i.Release, &i.Rollout, &i.Step, &i.Canary, &i.Coin, &i.Propensity,
+			&i.Moved, &i.Rescued, &i.Endpoint, &i.Started, &i.Latency.Retrieval, &i.Latency.Queue, &i.Latency.FirstToken, &i.Latency.Model,
+			&i.Latency.PostProcessing, &i.Latency.Total, &i.Usage.Prompt, &i.Usage.Completion, &i.Outcome, &i.Status, &i.Guardrails, &i.Finish,
+			&i.Passages, &i.Input, &i.Output, &i.Owner, &i.Content, &i.Scores, &i.Parameters, &used[0], &used[1], &used[2], &used[3], &used[4])
+		for n, to := range []*lifecycle.Digest{&i.Used.Prompt, &i.Used.Index, &i.Used.Parameters, &i.Used.PostProcess, &i.Used.RescuedBy} {
+			if used[n] != nil {
+				*to = lifecycle.Digest(*used[n])
+			}
+		}
+		i.Started = i.Started.UTC()
+		return i, err
+	})
+	require.NoError(t, err)
+	full.Guardrails[1], full.Input, full.Started = "é\uFFFD", "how\uFFFD?\uFFFD", noon.Add(1234*time.Microsecond)
+	plain.Guardrails, plain.Passages, plain.Scores, plain.Parameters = []string{}, []string{}, []float64{}, []byte("{}")
+	require.Equal(t, []lifecycle.Interaction{full, plain}, got)
+}

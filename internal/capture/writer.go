@@ -164,6 +164,7 @@ func (s *Spool) leave(e *entry) {
 type writer struct {
 	records, texts []byte
 	places         []place
+	ends           []int64 // of the frames in records
 }
 
 // writeSome writes the head of the queue, at most so many entries, and says how many.
@@ -184,8 +185,11 @@ func (s *Spool) writeSome(w *writer, most int) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, e := range head {
+	began := s.active.size - int64(len(w.records))
+	for i, e := range head {
 		s.leave(e)
+		s.ahead.add(s.active, began, w.ends[i], e, s.config.Ahead)
+		began = w.ends[i]
 		if e.synced != nil {
 			s.awaiting = append(s.awaiting, e.synced)
 			poke(s.hurry)
@@ -207,10 +211,11 @@ func (s *Spool) put(w *writer, head []*entry) error {
 	said := 0
 	for _, e := range head {
 		var at place
-		if e.text != nil {
+		if e.said > 0 {
 			at.offset = s.active.text + int64(len(w.texts))
-			w.texts = appendFrame(w.texts, e.text)
-			at.length = uint32(len(e.text) + frameHeader)
+			texts := e.record.texts()
+			w.texts = appendTextFrame(w.texts, texts[:]...)
+			at.length = uint32(e.said + frameHeader)
 			said++
 		}
 		w.places = append(w.places, at)
@@ -219,13 +224,14 @@ func (s *Spool) put(w *writer, head []*entry) error {
 		clear(w.places)
 		s.forgetTexts(head)
 	}
-	w.records = w.records[:0]
+	w.records, w.ends = w.records[:0], w.ends[:0]
 	for i, e := range head {
 		if e.given {
 			w.places[i] = givenUp
 		}
 		putPlace(e.payload, w.places[i])
 		w.records = appendFrame(w.records, e.payload)
+		w.ends = append(w.ends, s.active.size+int64(len(w.records)))
 	}
 	err := s.putRecords(w.records)
 	if err != nil && said > 0 {

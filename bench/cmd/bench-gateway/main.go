@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/refitml/refit/bench/internal/modelserver"
@@ -66,10 +68,13 @@ type settings struct {
 	refit     string
 	rounds    int
 	length    time.Duration
-	latency   bool
 	output    string
-	profile   string
 	scenarios string
+}
+
+// wants says whether something is to be measured.
+func (o settings) wants(name string) bool {
+	return o.scenarios == "" || slices.Contains(strings.Split(o.scenarios, ","), name)
 }
 
 func options(args []string) (settings, error) {
@@ -78,9 +83,8 @@ func options(args []string) (settings, error) {
 	flags.StringVar(&o.refit, "refit", "bin/refit", "the command under measurement")
 	flags.IntVar(&o.rounds, "rounds", 7, "interleaved rounds of each scenario")
 	flags.DurationVar(&o.length, "length", 3*time.Second, "of one proxy's part of a round")
-	flags.BoolVar(&o.latency, "latency", true, "measure added latency at half load, too")
 	flags.StringVar(&o.output, "output", "text", "text or json")
-	flags.StringVar(&o.scenarios, "scenarios", "", "names of scenarios to run, with commas; default all")
+	flags.StringVar(&o.scenarios, "scenarios", "", "names of what to measure, with commas: scenarios, latency (with small), held, allocations; default all")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

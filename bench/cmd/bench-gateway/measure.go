@@ -215,7 +215,7 @@ func measure(ctx context.Context, o settings) error {
 	say := func(line string) { fmt.Fprintln(os.Stderr, line) }
 	var reference map[string][]contest.Sample
 	for _, s := range contest.Scenarios() {
-		if o.scenarios != "" && !slices.Contains(strings.Split(o.scenarios, ","), s.Name) {
+		if !o.wants(s.Name) {
 			continue
 		}
 		samples, err := contest.Saturated(ctx, s, f.proxies, o.rounds, o.length, subject.Service, say)
@@ -239,28 +239,31 @@ func measure(ctx context.Context, o settings) error {
 	return nil
 }
 
+// Names of what is measured beside the scenarios of a load.
+const (
+	latency     = "latency"
+	held        = "held"
+	allocations = "allocations"
+)
+
 // rest measures latency, memory and allocations.
 func (f *field) rest(ctx context.Context, o settings, reference map[string][]contest.Sample, result *Result) error {
-	own := f.proxies[slices.IndexFunc(f.proxies, func(p contest.Proxy) bool { return p.Name == refit })]
-	other := f.proxies[slices.IndexFunc(f.proxies, func(p contest.Proxy) bool { return p.Name == bare })]
-	if o.latency && reference != nil {
-		var speeds []float64
-		for _, sample := range append(slices.Clone(reference[refit]), reference[bare]...) {
-			speeds = append(speeds, sample.PerSecond)
+	if o.wants(latency) && reference != nil {
+		if err := f.latency(ctx, o, reference, result); err != nil {
+			return err
 		}
-		rate := slices.Min(speeds) / 2
-		direct := contest.Proxy{Name: "model server", Address: f.model}
-		added, err := contest.Latency(ctx, contest.Scenarios()[0], direct, []contest.Proxy{other, own}, o.rounds, o.length, rate, subject.Service)
+	}
+	own := f.proxy(refit)
+	if o.wants(held) {
+		waves, err := contest.Waves(own, 1000, 3, subject.Service)
 		if err != nil {
 			return err
 		}
-		result.addLatency(added, rate)
+		result.addWaves(waves)
 	}
-	waves, err := contest.Waves(own, 1000, 3, subject.Service)
-	if err != nil {
-		return err
+	if !o.wants(allocations) {
+		return nil
 	}
-	result.addWaves(waves)
 	each, err := contest.AllocationsPerEvent(ctx, own, "http://"+own.Address+"/metrics", subject.Service)
 	if err != nil {
 		return err
@@ -268,6 +271,27 @@ func (f *field) rest(ctx context.Context, o settings, reference map[string][]con
 	result.Rows = append(result.Rows, Row{
 		Scenario: "stream", Measure: "allocations per event", Value: each, Low: each, High: each, Goal: "at most 0.15", Reached: each <= 0.15,
 	})
+	return nil
+}
+
+func (f *field) proxy(name string) contest.Proxy {
+	return f.proxies[slices.IndexFunc(f.proxies, func(p contest.Proxy) bool { return p.Name == name })]
+}
+
+// latency measures what is added to an answer's time at half of the rate that the slower one reached.
+func (f *field) latency(ctx context.Context, o settings, reference map[string][]contest.Sample, result *Result) error {
+	var speeds []float64
+	for _, sample := range append(slices.Clone(reference[refit]), reference[bare]...) {
+		speeds = append(speeds, sample.PerSecond)
+	}
+	rate := slices.Min(speeds) / 2
+	direct := contest.Proxy{Name: "model server", Address: f.model}
+	own, other := f.proxy(refit), f.proxy(bare)
+	added, err := contest.Latency(ctx, contest.Scenarios()[0], direct, []contest.Proxy{other, own}, o.rounds, o.length, rate, subject.Service)
+	if err != nil {
+		return err
+	}
+	result.addLatency(added, rate)
 	return nil
 }
 
