@@ -2,53 +2,29 @@ package answer
 
 import (
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/refitml/refit/internal/lifecycle"
 )
 
 // phraseStage notices phrases by which a model refuses, whatever their case, white space and apostrophes. The text passes.
 type phraseStage struct {
 	name    string
-	phrases []string // as simple writes them
+	phrases []string // as lifecycle.Simplified writes them
 	longest int
 	tail    string // of the simplified text
 }
 
 func newPhraseStage(name, value string) *phraseStage {
-	p := &phraseStage{name: name}
-	for phrase := range strings.Lines(value) {
-		if phrase = strings.TrimSpace(simple("", phrase)); phrase != "" {
-			p.phrases = append(p.phrases, phrase)
-			p.longest = max(p.longest, len(phrase))
-		}
+	p := &phraseStage{name: name, phrases: lifecycle.Phrases(value)}
+	for _, phrase := range p.phrases {
+		p.longest = max(p.longest, len(phrase))
 	}
 	return p
 }
 
-// simple adds s to a text in which white space is one space, letters are small and apostrophes are straight.
-func simple(before, s string) string {
-	var out strings.Builder
-	out.WriteString(before)
-	space := strings.HasSuffix(before, " ")
-	for _, r := range s {
-		switch {
-		case unicode.IsSpace(r):
-			if !space {
-				out.WriteByte(' ')
-			}
-			space = true
-			continue
-		case r == '’' || r == '‘' || r == 'ʼ':
-			r = '\''
-		}
-		out.WriteRune(unicode.ToLower(r))
-		space = false
-	}
-	return out.String()
-}
-
 func (p *phraseStage) feed(s string, _ bool) (string, []string, bool) {
-	p.tail = simple(p.tail, s)
+	p.tail = lifecycle.Simplified(p.tail, s)
 	var hits []string
 	for _, phrase := range p.phrases {
 		if strings.Contains(p.tail, phrase) {

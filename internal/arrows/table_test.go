@@ -27,6 +27,7 @@ const (
 	xsys        = "golang.org/x/sys"
 	highwayhash = "github.com/minio/highwayhash"
 	jsonschema  = "github.com/invopop/jsonschema"
+	schemaCheck = "github.com/santhosh-tekuri/jsonschema/v6"
 	testify     = "github.com/stretchr/testify"
 	protobuf    = "google.golang.org/protobuf"
 	parquet     = "github.com/parquet-go/parquet-go"
@@ -39,6 +40,7 @@ const (
 	corpus     = "internal/corpus"
 	retrieval  = "internal/retrieval"
 	evaluation = "internal/evaluation"
+	score      = "internal/evaluation/score"
 	rollout    = "internal/rollout"
 	feedback   = "internal/feedback"
 	answer     = "internal/answer"
@@ -69,7 +71,8 @@ var table = map[string]row{
 	stats:      {modules: []string{gonum}, never: world},
 	corpus:     {rooms: []string{lifecycle, stats}, modules: []string{xtext}, never: world},
 	retrieval:  {rooms: []string{lifecycle, stats}, never: world},
-	evaluation: {rooms: []string{lifecycle, stats}, never: world},
+	evaluation: {rooms: []string{lifecycle, stats, score}, never: world},
+	score:      {rooms: []string{lifecycle}, modules: []string{schemaCheck}, never: world},
 	rollout:    {rooms: []string{lifecycle, stats}, never: world},
 	feedback:   {rooms: []string{lifecycle, stats}, never: world},
 
