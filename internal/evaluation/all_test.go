@@ -57,11 +57,11 @@ func TestSamplesOfACaseAreAskedAndHeldApart(t *testing.T) {
 	whole := Answers{List: []Answer{{Case: "a", Capability: "x", Score: 1}, {Case: "a", Capability: "x", Sample: 1}}}
 	sheet, faults := check("candidate", s, "", "", whole)
 	require.Empty(t, faults)
-	pairs := pairsOf(s, sheet, sheet)["x"]
-	require.Len(t, pairs, 2)
-	require.Len(t, clustersOf(pairs, candidateScore), 1, "samples of one case are one cluster")
+	sums := tallies(s, sheet, sheet)[0]
+	require.Equal(t, 2, sums.samples)
+	require.Len(t, sums.differences, 1, "samples of one case are one cluster")
 	_, faults = check("candidate", s, "", "", Answers{List: whole.List[:1]})
 	require.Equal(t, []string{"candidate: case a, sample 1, has no answer"}, faults)
 	_, faults = check("candidate", s, "", "", Answers{List: append(whole.List, Answer{Case: "a", Capability: "x", Sample: 2})})
-	require.Equal(t, []string{"candidate: 1 answers belong to no case of the suite"}, faults)
+	require.Equal(t, []string{"candidate: case a, sample 2, belongs to no case of the suite, which asks it 2 times"}, faults)
 }

@@ -13,7 +13,8 @@ import (
 type Report struct {
 	Verdict         lifecycle.Verdict  `json:"verdict"`
 	Capabilities    []CapabilityReport `json:"capabilities,omitempty"`
-	ChanceUnchanged float64            `json:"chance_unchanged"` // that a candidate equal to the baseline passes; 0 where nothing was compared
+	ChanceUnchanged float64            `json:"chance_unchanged"` // that a candidate as good as the baseline passes; 0 where nothing was compared
+	AttemptsError   float64            `json:"attempts_error"`   // chance that one of so many attempts at the margin passed; 0 likewise
 }
 
 // CapabilityReport is what stands behind one capability's verdict. Differences are in the metric's unit,
@@ -21,14 +22,30 @@ type Report struct {
 type CapabilityReport struct {
 	Name            string   `json:"name"`
 	Metric          string   `json:"metric"`
-	OnlyCandidate   int      `json:"only_candidate"` // cases that only the candidate got right
-	OnlyBaseline    int      `json:"only_baseline"`
-	DesignEffect    float64  `json:"design_effect"`    // cases that count as one independent case
+	Method          string   `json:"method,omitempty"` // how the limits were found
+	Samples         int      `json:"samples"`          // answers of each side to each case
+	OnlyCandidate   float64  `json:"only_candidate"`   // comparisons that only the candidate got right, of cases times samples
+	OnlyBaseline    float64  `json:"only_baseline"`
+	DesignEffect    float64  `json:"design_effect"`    // answers that count as one independent answer
+	ProvenDrop      bool     `json:"proven_drop"`      // also where it lies inside the margin
 	SmallestDrop    number   `json:"smallest_drop"`    // that the gate would name in 8 of 10 tries
 	SmallestMargin  number   `json:"smallest_margin"`  // that an unchanged candidate would clear in 8 of 10 tries
-	ItemsNeeded     int      `json:"items_needed"`     // for the declared margin, likewise; 0 where not known
-	ChanceUnchanged number   `json:"chance_unchanged"` // that an unchanged candidate passes this capability
+	ItemsNeeded     int      `json:"items_needed"`     // in each capability, so that an unchanged candidate passes the gate in 8 of 10 tries; 0 where not known
+	ChanceUnchanged float64  `json:"chance_unchanged"` // that an unchanged candidate passes this capability
 	Changed         []Change `json:"changed"`          // at most ten, the largest change first
+	FlakyCandidate  int      `json:"flaky_candidate"`  // cases whose scores differ between the candidate's own samples
+	FlakyBaseline   int      `json:"flaky_baseline"`
+	Flaky           []Flaky  `json:"flaky,omitempty"` // at most ten of both, what changes most first
+}
+
+// Flaky is a case that one release answers now so and now so.
+type Flaky struct {
+	Case    string  `json:"case"`
+	Side    string  `json:"side"` // "candidate" or "baseline"
+	Samples int     `json:"samples"`
+	Mean    float64 `json:"mean"` // score
+	Lowest  float64 `json:"lowest"`
+	Highest float64 `json:"highest"`
 }
 
 // Change is a case on which the two sides differ.
@@ -41,25 +58,6 @@ type Change struct {
 	BaselineSaid  string  `json:"baseline_said,omitempty"`
 	CandidateSaid string  `json:"candidate_said,omitempty"`
 }
-
-// fill computes what the gate could and could not have seen, from the standard deviation of the difference
-// and the normal approximation; capabilities is how many share the level of regress.
-func (r *CapabilityReport) fill(one lifecycle.CapabilityVerdict, deviation float64, capabilities int) {
-	power := quantile(0.8)
-	r.SmallestDrop = number((quantile(1-Level/float64(max(1, capabilities))) + power) * deviation)
-	margin := (quantile(1-Level) + power) * deviation
-	r.SmallestMargin = number(margin)
-	r.ItemsNeeded = int(min(math.Ceil(float64(one.Items)*math.Pow(margin/one.Margin, 2)), 1e12))
-	if deviation == 0 {
-		r.ChanceUnchanged = 1
-		return
-	}
-	r.ChanceUnchanged = number(normal(one.Margin/deviation - quantile(1-Level)))
-}
-
-// normal is the standard normal distribution function, quantile its inverse.
-func normal(x float64) float64   { return 0.5 * math.Erfc(-x/math.Sqrt2) }
-func quantile(p float64) float64 { return math.Sqrt2 * math.Erfinv(2*p-1) }
 
 // JSON gives the report for programs.
 func (r Report) JSON() ([]byte, error) {
@@ -141,6 +139,9 @@ func known(n number) string {
 func cell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "<", "&lt;", "`", "'").Replace(s)
 }
+
+// unknown is a number that nothing is known of.
+func unknown() number { return number(math.NaN()) }
 
 // number is a float that JSON can always hold: what is none becomes null.
 type number float64

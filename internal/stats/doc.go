@@ -18,5 +18,8 @@
 // [TangoLower] and [TangoUpper] bound a difference of paired proportions, [McNemar] tests that there is none,
 // [MeanLimits] and [ClusterLimits] use Student's t, [Bootstrap] resamples clusters. Counts are float64, because
 // clustered counts are divided by a [DesignEffect]. Limits by t, Tango and bootstrap are approximations; their
-// level is near alpha, not under it.
+// level is near alpha, not under it. [Betting] is exact for values with known bounds, and wider.
+//
+// [TangoPower], [McNemarPower] and [StudentPower] say beforehand how often these limits and tests will see what is
+// there.
 package stats

@@ -155,17 +155,17 @@ func TestClustersWidenLimits(t *testing.T) {
 	}
 	want, err := MeanLimits(sleep, 0.05)
 	require.NoError(t, err)
-	got, err := ClusterLimits(doubled, 0.05)
+	got, err := ClusterLimits(TotalsOf(doubled), 0.05)
 	require.NoError(t, err)
 	require.InDelta(t, want.Low, got.Low, 1e-12, "a value that is written twice proves no more")
-	effect, err := DesignEffect(doubled)
+	effect, err := DesignEffect(TotalsOf(doubled))
 	require.NoError(t, err)
 	require.InDelta(t, 2*10.0/9, effect, 1e-9)
 	independent := make([][]float64, len(sleep))
 	for i, v := range sleep {
 		independent[i] = []float64{v}
 	}
-	effect, err = DesignEffect(independent)
+	effect, err = DesignEffect(TotalsOf(independent))
 	require.NoError(t, err)
 	require.InDelta(t, 10.0/9, effect, 1e-9)
 }
@@ -173,14 +173,14 @@ func TestClustersWidenLimits(t *testing.T) {
 func TestMeansThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, clusters := range [][][]float64{nil, {{1}}, {{1}, {}}, {{1}, {math.NaN()}}, {{1}, {math.Inf(1)}}} {
-		_, err := ClusterLimits(clusters, 0.05)
+		_, err := ClusterLimits(TotalsOf(clusters), 0.05)
 		require.ErrorIs(t, err, ErrInput)
-		_, err = DesignEffect(clusters)
+		_, err = DesignEffect(TotalsOf(clusters))
 		require.ErrorIs(t, err, ErrInput)
-		_, err = Bootstrap(clusters, 0.05, Resampling{})
+		_, err = Bootstrap(TotalsOf(clusters), 0.05, Resampling{})
 		require.ErrorIs(t, err, ErrInput)
 	}
-	flat, err := ClusterLimits([][]float64{{-1}, {-1}}, 0.05)
+	flat, err := ClusterLimits(TotalsOf([][]float64{{-1}, {-1}}), 0.05)
 	require.NoError(t, err)
 	require.Equal(t, Limits{Mean: -1, Low: -1, High: -1, Freely: 1}, flat)
 }
@@ -191,9 +191,9 @@ func TestBootstrapIsRepeatableAndOrdered(t *testing.T) {
 	for i, v := range sleep {
 		clusters[i] = []float64{v}
 	}
-	one, err := Bootstrap(clusters, 0.05, Resampling{Seed: 4})
+	one, err := Bootstrap(TotalsOf(clusters), 0.05, Resampling{Seed: 4})
 	require.NoError(t, err)
-	two, err := Bootstrap(clusters, 0.05, Resampling{Seed: 4})
+	two, err := Bootstrap(TotalsOf(clusters), 0.05, Resampling{Seed: 4})
 	require.NoError(t, err)
 	require.Equal(t, one, two)
 	require.InDelta(t, 1.58, one.Mean, 1e-12)
@@ -217,12 +217,12 @@ func TestBootstrapCoversWithClusters(t *testing.T) {
 				flat = append(flat, []float64{v})
 			}
 		}
-		got, err := Bootstrap(clusters, 0.05, Resampling{Rounds: 500, Seed: uint64(run)})
+		got, err := Bootstrap(TotalsOf(clusters), 0.05, Resampling{Rounds: 500, Seed: uint64(run)})
 		require.NoError(t, err)
 		if got.Low > 0 {
 			missed++
 		}
-		wrong, err := Bootstrap(flat, 0.05, Resampling{Rounds: 500, Seed: uint64(run)})
+		wrong, err := Bootstrap(TotalsOf(flat), 0.05, Resampling{Rounds: 500, Seed: uint64(run)})
 		require.NoError(t, err)
 		if wrong.Low > 0 {
 			naive++

@@ -1,0 +1,130 @@
+package evaluation
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/refitml/refit/internal/stats"
+)
+
+// rules are a gate's questions and how it answers them, as its policy chooses.
+type rules struct {
+	look    func(*tally) (sight, error)                       // both questions of one capability
+	inside  func(low, margin float64) bool                    // pass: is the drop provenly smaller than the margin?
+	correct func(p []float64) ([]float64, error)              // p-values for having asked of several capabilities
+	foresee func(*tally, sight, int, *CapabilityReport) error // what the gate could have seen; nil: nobody asks
+}
+
+// sight is what the statistics see of one capability.
+type sight struct {
+	method    string  // how the limits were found
+	low, high float64 // of the difference, each one-sided at Level
+	drop      float64 // p-value of "no drop at all"
+	effect    float64 // design effect: answers that count as one independent answer
+	deviation float64 // standard error of the difference of an unchanged candidate
+}
+
+// Methods, as reports name them.
+const (
+	byTango   = "Tango, McNemar"
+	byGroups  = "Tango, McNemar and t over groups"
+	byScores  = "BCa and t over groups"
+	byBetting = "betting over groups"
+)
+
+func (p Policy) rules() rules {
+	return rules{
+		look: func(t *tally) (sight, error) {
+			switch {
+			case slices.Contains(p.Exact, t.Name):
+				return p.betting(t)
+			case t.Binary():
+				return rightWrong(t)
+			default:
+				return p.scores(t)
+			}
+		},
+		inside:  func(low, margin float64) bool { return low > -margin },
+		correct: stats.Holm,
+		foresee: p.foresee,
+	}
+}
+
+// rightWrong compares scores of 0 or 1.
+func rightWrong(t *tally) (sight, error) {
+	counts := t.counts()
+	s := sight{method: byTango, effect: 1}
+	var err error
+	if t.grouped() {
+		s.method = byGroups
+		if s.effect, err = t.effect(counts); err != nil {
+			return s, err
+		}
+	}
+	effective := counts.Over(s.effect)
+	if s.low, err = stats.TangoLower(effective, Level); err != nil {
+		return s, err
+	}
+	if s.high, err = stats.TangoUpper(effective, Level); err != nil {
+		return s, err
+	}
+	if s.drop, err = stats.McNemar(effective); err != nil {
+		return s, err
+	}
+	if t.grouped() && counts.Better+counts.Worse > 0 {
+		// Tango and McNemar know nothing of how few the clusters are; the t limits do.
+		limits, err := stats.ClusterLimits(t.differences, Level)
+		if err != nil {
+			return s, err
+		}
+		s.low, s.high = min(s.low, limits.Low), max(s.high, limits.High)
+		s.drop = max(s.drop, limits.PDrop)
+	}
+	s.deviation = math.Sqrt(discordance(counts) / effective.N)
+	return s, nil
+}
+
+// discordance is how often two answers differ: half a differing one more, so that none is not certainty.
+func discordance(p stats.Pairs) float64 { return (p.Better + p.Worse + 0.5) / (p.N + 1) }
+
+// enoughDiscordant is from how many differing cases their own design effect is trusted alone.
+const enoughDiscordant = 10
+
+// effect gives the design effect of the differences. Where too few cases differ to tell how they hang
+// together, it is at least that of the baseline's scores.
+func (t *tally) effect(counts stats.Pairs) (float64, error) {
+	effect, err := stats.DesignEffect(t.differences)
+	if err != nil || counts.Better+counts.Worse >= enoughDiscordant*float64(t.samples) {
+		return effect, err
+	}
+	own, err := stats.DesignEffect(t.before)
+	return max(effect, own), err
+}
+
+// scores compares other scores.
+func (p Policy) scores(t *tally) (sight, error) {
+	s := sight{method: byScores, effect: 1}
+	limits, err := stats.ClusterLimits(t.differences, Level)
+	if err != nil {
+		return s, err
+	}
+	interval, err := stats.Bootstrap(t.differences, Level, stats.Resampling{Rounds: p.Resamples, Seed: p.Seed})
+	if err != nil {
+		return s, err
+	}
+	s.low, s.high = min(limits.Low, interval.Low), max(limits.High, interval.High)
+	s.drop, s.deviation = limits.PDrop, limits.Deviation
+	return s, nil
+}
+
+// betting compares scores between 0 and 1 of any distribution.
+func (p Policy) betting(t *tally) (sight, error) {
+	s := sight{method: byBetting, effect: 1}
+	if t.beyond {
+		return s, fmt.Errorf("exact limits need scores between 0 and 1, and some of %s lie outside", t.Name)
+	}
+	bounds, err := stats.Betting(t.differences, -1, 1, Level, p.Seed)
+	s.low, s.high, s.drop = bounds.Low, bounds.High, bounds.PDrop
+	return s, err
+}

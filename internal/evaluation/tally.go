@@ -1,0 +1,194 @@
+package evaluation
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/refitml/refit/internal/stats"
+)
+
+// tally is one capability's comparison summed up: what the statistics need to know, by groups of cases.
+type tally struct {
+	Capability
+	cases, samples      int // samples is per case and side
+	groups              map[string]int
+	differences         []stats.Total // candidate minus baseline, a group each
+	before              []stats.Total // the baseline's scores, likewise
+	candidate, baseline float64       // sums of mean scores
+	beyond              bool          // a score lies outside of 0 to 1
+
+	changed                       top[Change]
+	flaky                         top[Flaky]
+	flakyCandidate, flakyBaseline int
+}
+
+// shown is how many cases a list of a report names.
+const shown = 10
+
+func newTally(c Capability) *tally {
+	return &tally{Capability: c, groups: map[string]int{}, changed: top[Change]{order: largerChange}, flaky: top[Flaky]{order: flakier}}
+}
+
+// tallies sums up both sides' answers, by capability in the suite's order.
+func tallies(s Suite, candidate, baseline sheet) []*tally {
+	list, byName := make([]*tally, len(s.Capabilities)), map[string]*tally{}
+	for i, c := range s.Capabilities {
+		list[i] = newTally(c)
+		byName[c.Name] = list[i]
+	}
+	for i, c := range s.Cases {
+		byName[c.Capability].add(c, candidate.of(i), baseline.of(i))
+	}
+	return list
+}
+
+// add sums up one case. Where it was answered several times, every answer of one side is compared with every answer
+// of the other: which of two answers came first says nothing. So an answer that changes from time to time counts
+// by how often it is right, and differs from itself as often as chance has it.
+func (t *tally) add(c Case, candidate, baseline []Answer) {
+	at, known := t.groups[c.Group]
+	if !known {
+		at = len(t.differences)
+		t.groups[c.Group] = at
+		t.differences, t.before = append(t.differences, stats.Total{}), append(t.before, stats.Total{})
+	}
+	t.cases++
+	t.samples = len(candidate)
+	n := float64(t.samples)
+	after, before := spreadOf(candidate), spreadOf(baseline)
+	d := &t.differences[at]
+	d.N += n
+	d.Sum += n * (after.mean - before.mean)
+	d.Squares += n * (after.variance + before.variance + (after.mean-before.mean)*(after.mean-before.mean))
+	for _, a := range baseline {
+		t.before[at].Add(a.Score)
+	}
+	t.beyond = t.beyond || min(after.low, before.low) < 0 || max(after.high, before.high) > 1
+	t.candidate += after.mean
+	t.baseline += before.mean
+	t.list(c, candidate, baseline, after, before)
+}
+
+// list notes a case that changed, and one whose own answers differ.
+func (t *tally) list(c Case, candidate, baseline []Answer, after, before spread) {
+	if after.mean != before.mean {
+		change := Change{Case: c.ID, Candidate: after.mean, Baseline: before.mean}
+		if t.changed.wants(change) {
+			change.fill(c, candidate, baseline)
+			t.changed.add(change)
+		}
+	}
+	if after.low < after.high {
+		t.flakyCandidate++
+		t.flaky.add(after.flaky(c, "candidate", len(candidate)))
+	}
+	if before.low < before.high {
+		t.flakyBaseline++
+		t.flaky.add(before.flaky(c, "baseline", len(baseline)))
+	}
+}
+
+// counts gives how many comparisons only the candidate and only the baseline won, and how many there were.
+func (t *tally) counts() stats.Pairs {
+	var p stats.Pairs
+	for _, d := range t.differences {
+		p.Better += (d.Squares + d.Sum) / 2
+		p.Worse += (d.Squares - d.Sum) / 2
+		p.N += d.N
+	}
+	const rounding = 1e-9 // of sums of thirds
+	p.Better, p.Worse = round(p.Better, rounding*p.N), round(p.Worse, rounding*p.N)
+	return p
+}
+
+func round(v, tolerance float64) float64 {
+	if whole := math.Round(v); math.Abs(v-whole) <= tolerance {
+		return whole
+	}
+	return v
+}
+
+// grouped says whether some of the answers depend on one another.
+func (t *tally) grouped() bool { return len(t.differences) < t.cases*t.samples }
+
+func (t *tally) mean(sum float64) float64 { return sum / float64(t.cases) }
+
+// spread is what one side's answers to one case say.
+type spread struct{ mean, variance, low, high float64 }
+
+func spreadOf(answers []Answer) spread {
+	s := spread{low: answers[0].Score, high: answers[0].Score}
+	for _, a := range answers {
+		s.mean += a.Score / float64(len(answers))
+		s.low, s.high = min(s.low, a.Score), max(s.high, a.Score)
+	}
+	if s.low == s.high {
+		s.mean = s.low
+		return s
+	}
+	for _, a := range answers {
+		s.variance += (a.Score - s.mean) * (a.Score - s.mean) / float64(len(answers))
+	}
+	return s
+}
+
+func (s spread) flaky(c Case, side string, samples int) Flaky {
+	return Flaky{Case: c.ID, Side: side, Samples: samples, Mean: s.mean, Lowest: s.low, Highest: s.high}
+}
+
+// flakier puts first what changes most from answer to answer.
+func flakier(a, b Flaky) int {
+	spread := func(f Flaky) float64 { return (f.Highest - f.Mean) * (f.Mean - f.Lowest) }
+	return cmp.Or(cmp.Compare(spread(b), spread(a)), strings.Compare(a.Case, b.Case), strings.Compare(a.Side, b.Side))
+}
+
+// fill adds the two answers to a case that show best how it changed.
+func (ch *Change) fill(c Case, candidate, baseline []Answer) {
+	byScore := func(a, b Answer) int { return cmp.Compare(a.Score, b.Score) }
+	after, before := slices.MinFunc(candidate, byScore), slices.MaxFunc(baseline, byScore)
+	if ch.Candidate > ch.Baseline {
+		after, before = slices.MaxFunc(candidate, byScore), slices.MinFunc(baseline, byScore)
+	}
+	ch.Text, ch.Want = bounded(c.Text), bounded(c.Want)
+	ch.BaselineSaid, ch.CandidateSaid = bounded(before.Said), bounded(after.Said)
+}
+
+// largerChange puts the largest first, drops first among equals.
+func largerChange(a, b Change) int {
+	x, y := a.Candidate-a.Baseline, b.Candidate-b.Baseline
+	return cmp.Or(cmp.Compare(math.Abs(y), math.Abs(x)), cmp.Compare(x, y), strings.Compare(a.Case, b.Case))
+}
+
+// maxShown bounds a text in a report, in bytes.
+const maxShown = 600
+
+func bounded(s string) string {
+	if len(s) <= maxShown {
+		return strings.Clone(s)
+	}
+	return strings.ToValidUTF8(s[:maxShown], "") + " ..."
+}
+
+// top keeps the first few of what is added, by order.
+type top[T any] struct {
+	order func(a, b T) int
+	list  []T
+}
+
+// wants says whether add would keep v.
+func (t *top[T]) wants(v T) bool {
+	return len(t.list) < shown || t.order(v, t.list[shown-1]) < 0
+}
+
+func (t *top[T]) add(v T) {
+	if !t.wants(v) {
+		return
+	}
+	if len(t.list) == shown {
+		t.list = t.list[:shown-1]
+	}
+	at, _ := slices.BinarySearchFunc(t.list, v, t.order)
+	t.list = slices.Insert(t.list, at, v)
+}

@@ -1,0 +1,165 @@
+package stats
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/mathext"
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// Comparison says how pairs of yes and no would come out: N of them, each discordant with probability Rate,
+// and the first's proportion lower by Drop. Rate is at least as large as Drop.
+type Comparison struct{ N, Rate, Drop float64 }
+
+func (c Comparison) check(alpha float64) error {
+	if !finite(c.N, c.Rate, c.Drop) || c.N < 1 || c.Rate < 0 || c.Rate > 1 || math.Abs(c.Drop) > c.Rate || !(inside(alpha) && alpha < 0.5) {
+		return bad("%v pairs, discordant with probability %v, a drop of %v, level %v", c.N, c.Rate, c.Drop, alpha)
+	}
+	return nil
+}
+
+// TangoPower gives the probability that [TangoLower] will lie above -margin: the sum over all outcomes of N pairs,
+// N rounded. With a drop of margin it is the level that the test really has.
+func TangoPower(c Comparison, margin, alpha float64) (float64, error) {
+	if err := c.check(alpha); err != nil {
+		return 0, err
+	}
+	if !inside(margin) {
+		return 0, bad("margin %v, want one between 0 and 1", margin)
+	}
+	n, z := math.Round(c.N), distuv.UnitNormal.Quantile(1-alpha)
+	return c.over(func(k int) float64 {
+		least := search(k, func(better int) bool {
+			return tango(Pairs{Better: float64(better), Worse: float64(k - better), N: n}, -margin) > z
+		})
+		return atLeast(least, k, c.better())
+	}), nil
+}
+
+// McNemarPower gives the probability that [McNemar] will be at most alpha.
+func McNemarPower(c Comparison, alpha float64) (float64, error) {
+	if err := c.check(alpha); err != nil {
+		return 0, err
+	}
+	return c.over(func(k int) float64 { return atLeast(fewestWorse(k, alpha), k, 1-c.better()) }), nil
+}
+
+// fewestWorse gives how many of k discordant pairs must be worse for McNemar's p-value to be at most alpha; k+1
+// where not even all are enough.
+func fewestWorse(k int, alpha float64) int {
+	return search(k, func(worse int) bool {
+		return worse > 0 && mathext.RegIncBeta(float64(worse), float64(k-worse+1), 0.5) <= alpha
+	})
+}
+
+// better gives the part of discordant pairs of which the first is right.
+func (c Comparison) better() float64 {
+	if c.Rate == 0 {
+		return 0.5
+	}
+	return (1 - c.Drop/c.Rate) / 2
+}
+
+// over gives the mean of f over the number of discordant pairs. Where that number may be one of very many, every
+// so many are looked at: f changes little from one to the next.
+func (c Comparison) over(f func(k int) float64) float64 {
+	const looks, reach = 60, 6
+	n := math.Round(c.N)
+	mean, deviation := n*c.Rate, math.Sqrt(n*c.Rate*(1-c.Rate))
+	low := max(0, math.Floor(mean-reach*deviation))
+	high := min(n, math.Ceil(mean+reach*deviation+reach))
+	stride := max(1, math.Ceil((high-low)/looks))
+	var sum, weight float64
+	count := distuv.Binomial{N: n, P: c.Rate}
+	for k := low; k <= high; k += stride {
+		w := 1.0
+		if c.Rate > 0 && c.Rate < 1 {
+			w = count.Prob(k)
+		} else if k != mean {
+			continue
+		}
+		sum, weight = sum+w*f(int(k)), weight+w
+	}
+	return sum / weight
+}
+
+// search gives the smallest of 0 to k at which holds, which changes once, is true; k+1 where it never is.
+func search(k int, holds func(int) bool) int {
+	low, high := 0, k+1
+	for low < high {
+		middle := (low + high) / 2
+		if holds(middle) {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low
+}
+
+// atLeast gives the probability of at least x hits in n trials.
+func atLeast(x, n int, p float64) float64 {
+	switch {
+	case x <= 0:
+		return 1
+	case x > n || p <= 0:
+		return 0
+	case p >= 1:
+		return 1
+	}
+	return mathext.RegIncBeta(float64(x), float64(n-x+1), p)
+}
+
+// StudentPower gives the probability that a one-sided t test at level alpha sees an effect of so many standard
+// errors.
+func StudentPower(effect, freely, alpha float64) (float64, error) {
+	if !finite(effect, freely) || freely < 1 || !(inside(alpha) && alpha < 0.5) {
+		return 0, bad("an effect of %v standard errors with %v degrees of freedom at level %v", effect, freely, alpha)
+	}
+	bar := distuv.StudentsT{Sigma: 1, Nu: freely}.Quantile(1 - alpha)
+	if freely > manyFreely {
+		return distuv.UnitNormal.CDF(effect - bar), nil
+	}
+	if effect-bar > 10 {
+		return 1, nil
+	}
+	return 1 - distuv.NoncentralT{Nu: freely, Mu: effect}.CDF(bar), nil
+}
+
+// manyFreely is from how many degrees of freedom t is normal for any purpose here.
+const manyFreely = 5000
+
+// StudentEffect gives the effect, in standard errors, that a one-sided t test at level alpha sees with the
+// probability power.
+func StudentEffect(power, freely, alpha float64) (float64, error) {
+	if !(power >= 0.5 && power < 1) {
+		return 0, bad("power %v, want one from 0.5 to 1", power)
+	}
+	if _, err := StudentPower(0, freely, alpha); err != nil {
+		return 0, err
+	}
+	return Smallest(0, 1000, func(effect float64) bool {
+		p, _ := StudentPower(effect, freely, alpha) // checked above
+		return p >= power
+	}), nil
+}
+
+// Smallest gives the smallest x between low and high at which holds is true, to one part in 1,000; it
+// changes once. high where it never does.
+func Smallest(low, high float64, holds func(float64) bool) float64 {
+	for high-low > 1e-3*high {
+		middle := low + (high-low)/2
+		if holds(middle) {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return high
+}
+
+// NormalQuantile gives the number under which a standard normal draw lies with probability p.
+func NormalQuantile(p float64) float64 { return distuv.UnitNormal.Quantile(p) }
+
+// NormalDensity gives the standard normal's density.
+func NormalDensity(x float64) float64 { return distuv.UnitNormal.Prob(x) }

@@ -1,0 +1,126 @@
+package stats
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// drawn draws pairs as a comparison says.
+func (c Comparison) drawn(r *rand.Rand) Pairs {
+	p := Pairs{N: c.N}
+	for range int(c.N) {
+		switch u := r.Float64(); {
+		case u < c.Rate*c.better():
+			p.Better++
+		case u < c.Rate:
+			p.Worse++
+		}
+	}
+	return p
+}
+
+func TestPowersAreWhatSimulationSees(t *testing.T) {
+	t.Parallel()
+	runs := sized(2000, 20_000)
+	for _, c := range []Comparison{{60, 0.1, 0}, {60, 0.1, 0.1}, {400, 0.1, 0}, {400, 0.02, 0.01}, {3000, 0.3, 0.02}, {3000, 0.3, -0.01}} {
+		random := rand.New(rand.NewPCG(uint64(c.N), 23))
+		passed, named := int64(0), int64(0)
+		for range runs {
+			p := c.drawn(random)
+			low, err := TangoLower(p, 0.05)
+			require.NoError(t, err)
+			if low > -0.05 {
+				passed++
+			}
+			pvalue, err := McNemar(p)
+			require.NoError(t, err)
+			if pvalue <= 0.02 {
+				named++
+			}
+		}
+		within(t, passed, runs, func() (float64, error) { return TangoPower(c, 0.05, 0.05) })
+		within(t, named, runs, func() (float64, error) { return McNemarPower(c, 0.02) })
+	}
+}
+
+// within holds a predicted probability against what was counted.
+func within(t *testing.T, hits int64, runs int, predict func() (float64, error)) {
+	t.Helper()
+	low, high, err := BinomialLimits(hits, int64(runs), 1e-4)
+	require.NoError(t, err)
+	said, err := predict()
+	require.NoError(t, err)
+	require.True(t, low-0.002 <= said && said <= high+0.002, "said %v, seen %d of %d", said, hits, runs)
+}
+
+func TestStudentPowerIsWhatSimulationSees(t *testing.T) {
+	t.Parallel()
+	runs := sized(3000, 30_000)
+	random := rand.New(rand.NewPCG(1, 29))
+	for _, n := range []int{15, 60} {
+		seen := int64(0)
+		for range runs {
+			values := make([]float64, n)
+			for i := range values {
+				values[i] = 2/math.Sqrt(float64(n)) + random.NormFloat64()
+			}
+			limits, err := MeanLimits(values, 0.05)
+			require.NoError(t, err)
+			if limits.Low > 0 {
+				seen++
+			}
+		}
+		within(t, seen, runs, func() (float64, error) { return StudentPower(2, float64(n-1), 0.05) })
+	}
+	for _, freely := range []float64{14, 100, 4999, 5001, 1e6} {
+		effect, err := StudentEffect(0.8, freely, 0.05)
+		require.NoError(t, err)
+		require.InDelta(t, 2.4865+1.8/freely, effect, 0.01)
+		p, err := StudentPower(effect, freely, 0.05)
+		require.NoError(t, err)
+		require.InDelta(t, 0.8, p, 1e-3)
+	}
+}
+
+// The level that Tango's test really has, over rates at which pairs differ. Where there are hardly more discordant
+// pairs than the margin allows, it is furthest from 5%.
+func TestTangosLevelIsNearWhatItSays(t *testing.T) {
+	t.Parallel()
+	worst := 0.0
+	for _, n := range []float64{100, 200, 400, 700, 1400, 5000} {
+		for _, margin := range []float64{0.02, 0.05, 0.1} {
+			for _, rate := range []float64{2 * margin, 0.2, 0.3, 0.5} {
+				level, err := TangoPower(Comparison{n, rate, margin}, margin, 0.05)
+				require.NoError(t, err)
+				worst = max(worst, level)
+			}
+		}
+	}
+	require.Less(t, worst, 0.054)
+	require.Greater(t, worst, 0.05)
+}
+
+func TestPowersThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for _, c := range []Comparison{{0, 0.1, 0}, {10, -0.1, 0}, {10, 1.1, 0}, {10, 0.1, 0.2}, {math.NaN(), 0.1, 0}, {10, math.NaN(), 0}} {
+		_, err := TangoPower(c, 0.05, 0.05)
+		require.ErrorIs(t, err, ErrInput)
+		_, err = McNemarPower(c, 0.05)
+		require.ErrorIs(t, err, ErrInput)
+	}
+	_, err := TangoPower(Comparison{10, 0.1, 0}, 0, 0.05)
+	require.ErrorIs(t, err, ErrInput)
+	_, err = StudentPower(math.NaN(), 3, 0.05)
+	require.ErrorIs(t, err, ErrInput)
+	_, err = StudentEffect(1, 3, 0.05)
+	require.ErrorIs(t, err, ErrInput)
+	same, err := TangoPower(Comparison{1000, 0, 0}, 0.05, 0.05)
+	require.NoError(t, err)
+	require.Equal(t, 1.0, same, "1,000 equal answers clear a margin of 0.05")
+	few, err := TangoPower(Comparison{20, 0, 0}, 0.05, 0.05)
+	require.NoError(t, err)
+	require.Zero(t, few, "20 do not")
+}
