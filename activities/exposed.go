@@ -22,8 +22,9 @@ const (
 	slowQuantile = 0.95
 )
 
-// judged gives captured conversations as the judge wants them, with slowness found in the order of arrival.
-func judged(captured []capture.Conversation) ([]rollout.Conversation, error) {
+// judged gives captured conversations as the judge wants them, with slowness found in the order of arrival. Who tossed
+// from the time known on may be missing.
+func judged(captured []capture.Conversation, known time.Time) ([]rollout.Conversation, error) {
 	slowness, err := rollout.NewSlowness(slowQuantile)
 	if err != nil {
 		return nil, err
@@ -31,10 +32,11 @@ func judged(captured []capture.Conversation) ([]rollout.Conversation, error) {
 	out := make([]rollout.Conversation, len(captured))
 	arrived := make([]int, len(captured))
 	for i, c := range captured {
-		out[i] = rollout.Conversation{Step: c.Step, Coin: c.Coin, Propensity: c.Propensity, Canary: c.Canary, Events: c.Events}
+		out[i] = rollout.Conversation{Step: c.Step, Coin: c.Coin, Propensity: c.Propensity, Canary: c.Canary, Events: c.Events,
+			Open: !c.Started.Before(known)}
 		arrived[i] = i
 	}
-	at := func(i int) time.Time { return captured[i].Started.Add(captured[i].Latency) }
+	at := func(i int) time.Time { return captured[i].Answered }
 	slices.SortStableFunc(arrived, func(a, b int) int { return at(a).Compare(at(b)) })
 	for _, i := range arrived {
 		if !slowness.Observe(captured[i].Latency, captured[i].Canary) {
@@ -216,13 +218,19 @@ func (e *exposed) servedSoFar() (int64, bool) {
 	return e.before + e.last - e.first, e.told
 }
 
-// count asks gateways and model servers what they served. It says whether all that can be asked was.
-func (h *hold) count(ctx context.Context) (counted bool) {
-	reports, err := h.Registry.Gateways(ctx, h.in.Service, lifecycle.LeaseTime)
-	h.complain(ctx, "the gateways' reports cannot be read", err)
-	if err != nil {
-		return false
+// knownUntil is until when every live gateway knows what those that tossed were served; zero where one cannot tell.
+func knownUntil(reports []registry.GatewayReport) (until time.Time) {
+	for i, r := range reports {
+		if i == 0 || r.Known.Before(until) {
+			until = r.Known
+		}
 	}
+	return until
+}
+
+// count holds what the gateways say that they served against what the model servers say. It says whether all that can
+// be asked was.
+func (h *hold) count(ctx context.Context, reports []registry.GatewayReport) (counted bool) {
 	h.exposed.report(reports)
 	endpoints, err := h.Registry.Endpoints(ctx, h.in.Service)
 	h.complain(ctx, "the endpoints cannot be read", err)

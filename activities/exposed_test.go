@@ -152,13 +152,25 @@ func TestSlownessIsHeldAgainstStableBefore(t *testing.T) {
 	began := time.Unix(2000, 0)
 	var captured []capture.Conversation
 	for i := range 100 {
-		captured = append(captured, capture.Conversation{Coin: true, Propensity: 0.5, Started: began.Add(time.Duration(i) * time.Second), Latency: time.Second})
+		captured = append(captured, capture.Conversation{Coin: true, Propensity: 0.5, Started: began.Add(time.Duration(i) * time.Second),
+			Latency: time.Second, Answered: began.Add(time.Duration(i+1) * time.Second)})
 	}
-	captured = append(captured, capture.Conversation{Canary: true, Coin: true, Propensity: 0.5, Started: began.Add(200 * time.Second), Latency: 3 * time.Second})
-	out, err := judged(captured)
+	captured = append(captured, capture.Conversation{Canary: true, Coin: true, Propensity: 0.5, Started: began.Add(200 * time.Second),
+		Latency: 3 * time.Second, Answered: began.Add(203 * time.Second)})
+	out, err := judged(captured, began.Add(50*time.Second))
 	require.NoError(t, err)
-	for _, c := range out[:100] {
+	for i, c := range out[:100] {
 		require.NotContains(t, c.Events, slowMetric)
+		require.Equal(t, i >= 50, c.Open, "conversation %d", i)
 	}
 	require.Equal(t, began.Add(203*time.Second).UnixMicro(), out[100].Events[slowMetric])
+}
+
+func TestNothingIsKnownBeforeEveryGatewayKnowsIt(t *testing.T) {
+	t.Parallel()
+	early, late := time.Unix(1000, 0), time.Unix(2000, 0)
+	require.Zero(t, knownUntil(nil), "nobody tells")
+	require.Equal(t, late, knownUntil([]registry.GatewayReport{{Known: late}}))
+	require.Equal(t, early, knownUntil([]registry.GatewayReport{{Known: late}, {Known: early}, {Known: late}}))
+	require.Zero(t, knownUntil([]registry.GatewayReport{{Known: early}, {}}), "one cannot tell")
 }

@@ -177,14 +177,18 @@ func (h *hold) renewed(ctx context.Context, at time.Time) {
 
 // look weighs the evidence. What cannot be read leaves the step as it is: it is tried again with the next look.
 func (h *hold) look(ctx context.Context) (result steps.HoldResult, over bool, err error) {
+	reports, err := h.Registry.Gateways(ctx, h.in.Service, lifecycle.LeaseTime)
+	h.complain(ctx, "the gateways' reports cannot be read", err)
+	reported := err == nil
+	// Read after the reports, so that what they say is stored is among it.
 	conversations, err := h.Captured.Evidence(ctx, h.in.Service, h.rollout, captureAllSteps)
 	h.complain(ctx, "the evidence cannot be read; the step holds", err)
 	if err != nil {
 		return result, false, nil
 	}
-	counted := h.count(ctx)
+	counted := reported && h.count(ctx, reports)
 	seen := rollout.Evidence{Collected: append(captureMetrics(), slowMetric), Overrun: h.exposed.overrun()}
-	if seen.Conversations, err = judged(conversations); err != nil {
+	if seen.Conversations, err = judged(conversations, knownUntil(reports)); err != nil {
 		return result, false, err
 	}
 	so := h.soFar()

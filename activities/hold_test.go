@@ -64,7 +64,7 @@ func someOwner() lifecycle.Owner {
 	return lifecycle.Owner{Namespace: "refit", WorkflowID: "promote/docs", FirstRunID: "run-" + rand.Text()}
 }
 
-// converse captures n conversations of one request each, every second one on the canary.
+// converse captures n conversations of one request each, every second one on the canary. Their gateway knows them all.
 func (c *canary) converse(t *testing.T, n int, change func(i int, served *lifecycle.Interaction)) {
 	t.Helper()
 	batch := make([]lifecycle.Interaction, n)
@@ -81,6 +81,13 @@ func (c *canary) converse(t *testing.T, n int, change func(i int, served *lifecy
 		}
 	}
 	require.NoError(t, c.captured.AddInteractions(t.Context(), batch))
+	c.know(t, time.Now().Add(time.Hour))
+}
+
+// know lets the gateway say until when it is known who tossed.
+func (c *canary) know(t *testing.T, until time.Time) {
+	t.Helper()
+	require.NoError(t, c.Registry.ReportGateway(t.Context(), registry.GatewayReport{Service: "docs", Gateway: "gw-0", Started: until, Known: until}))
 }
 
 func (c *canary) hold(t *testing.T) (steps.HoldResult, error) {
@@ -211,10 +218,27 @@ func TestMoreThanAllowedIsInvalid(t *testing.T) {
 	require.Equal(t, lifecycle.BasisPoints(10_000), out.Verdict.Share.Reached)
 }
 
+func TestAStepWaitsForWhatItsGatewaysKnow(t *testing.T) {
+	t.Parallel()
+	c := newCanary(t, 5000, someOwner())
+	c.converse(t, 120, nil)
+	c.know(t, time.Time{})
+	h := c.start()
+	c.awaitRenewal(t)
+	c.awaitRenewal(t)
+	select {
+	case <-h.ended:
+		require.Fail(t, "it ended", "%+v %v", h.result, h.err)
+	default:
+	}
+	c.know(t, time.Now().Add(time.Hour))
+	require.Equal(t, steps.HoldEnough, h.wait(t).Reason)
+}
+
 // reports lets a gateway report again and again, each time with so many more requests.
 func (c *canary) reports(t *testing.T, h *holding, requests, onCanary int64, each func()) {
 	t.Helper()
-	report := registry.GatewayReport{Service: "docs", Gateway: "gw-1", Started: time.Now()}
+	report := registry.GatewayReport{Service: "docs", Gateway: "gw-1", Started: time.Now(), Known: time.Now().Add(time.Hour)}
 	ticker := time.NewTicker(30 * time.Millisecond)
 	defer ticker.Stop()
 	for {

@@ -1,5 +1,7 @@
 package capture
 
+import "slices"
+
 // Account says where the requests of a service went, at one moment. It is read under the same lock under which it
 // changes, so at every moment Requests = InFlight + Shed + Waiting + Captured + Dropped, to the unit.
 type Account struct {
@@ -69,6 +71,30 @@ func (s *Spool) Writable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failing == nil && !s.stalled
+}
+
+// Mark is a place in a spool's order of records.
+type Mark struct{ segment, offset int64 }
+
+// Mark gives the end of what is written. It is false while records wait that an answer did not wait for.
+func (s *Spool) Mark() (m Mark, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active == nil || s.failing != nil || s.stalled || slices.ContainsFunc(s.queue, func(e *entry) bool { return e.late }) {
+		return Mark{}, false
+	}
+	return Mark{s.active.number, s.active.size}, true
+}
+
+// Loaded says whether everything before a mark is in the database, or was given up and counted.
+func (s *Spool) Loaded(m Mark) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.segments) == 0 {
+		return true
+	}
+	oldest := s.segments[0].number
+	return oldest > m.segment || oldest == m.segment && s.read >= m.offset
 }
 
 // account is called with the lock held.

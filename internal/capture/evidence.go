@@ -19,7 +19,8 @@ type Conversation struct {
 	Propensity   float64
 	Requests     int // in the rollout
 	Started      time.Time
-	Latency      time.Duration    // of its first answer
+	Latency      time.Duration    // of its first answer, with the time that it waited for places
+	Answered     time.Time        // the end of its first answer
 	Events       map[string]int64 // metrics of which it had an event, with the first one's time in Unix microseconds; nil: none
 }
 
@@ -40,7 +41,7 @@ func (s *Store) Evidence(ctx context.Context, service, rollout string, step int)
 WITH served AS (
     SELECT * FROM interactions WHERE service = $1 AND rollout = $2
 ), begun AS (
-    SELECT DISTINCT ON (conversation) conversation, step, canary, coin, propensity, started, total
+    SELECT DISTINCT ON (conversation) conversation, step, canary, coin, propensity, started, total, queue
     FROM served ORDER BY conversation, started, turn, id
 ), events AS (
     SELECT conversation, count(*) AS requests,
@@ -55,7 +56,7 @@ WITH served AS (
     FROM feedback f JOIN served ON served.id = f.interaction AND (served.owner = '' OR served.owner = f.owner) WHERE f.service = $1 GROUP BY served.conversation
 )
 SELECT b.conversation, b.step, b.canary, b.coin, b.propensity, e.requests, b.started, b.total,
-    e.errors, e.guardrails, e.refusals, s.thumbs_down, s.abandoned
+    b.started + greatest(b.total - b.queue, 0) * interval '1 second', e.errors, e.guardrails, e.refusals, s.thumbs_down, s.abandoned
 FROM begun b JOIN events e USING (conversation) LEFT JOIN said s USING (conversation)
 WHERE $3 = -1 OR b.step = $3
 ORDER BY b.started, b.conversation`, service, rollout, step)
@@ -70,7 +71,7 @@ func scanConversation(row pgx.CollectableRow) (c Conversation, err error) {
 	var seconds float64
 	metrics := Metrics()
 	events := make([]*time.Time, len(metrics))
-	fields := []any{&c.Conversation, &c.Step, &c.Canary, &c.Coin, &c.Propensity, &c.Requests, &c.Started, &seconds}
+	fields := []any{&c.Conversation, &c.Step, &c.Canary, &c.Coin, &c.Propensity, &c.Requests, &c.Started, &seconds, &c.Answered}
 	for i := range events {
 		fields = append(fields, &events[i])
 	}

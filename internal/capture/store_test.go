@@ -76,7 +76,7 @@ func TestEvidenceHasOneRowPerConversation(t *testing.T) {
 	micro := func(second int) int64 { return noon.Add(time.Duration(second) * time.Second).UnixMicro() }
 	require.Equal(t, capture.Conversation{
 		Conversation: "first", Step: 0, Canary: true, Coin: true, Propensity: 0.15, Requests: 3, Started: all[0].Started,
-		Latency: 250 * time.Millisecond, Events: map[string]int64{"errors": micro(40)},
+		Latency: 250 * time.Millisecond, Answered: all[0].Started.Add(250 * time.Millisecond), Events: map[string]int64{"errors": micro(40)},
 	}, all[0])
 	require.Equal(t, map[string]int64{"errors": micro(2)}, all[1].Events)
 	require.Equal(t, map[string]int64{"guardrails": micro(3), "thumbs-down": noon.Add(time.Hour).UnixMicro()}, all[2].Events)

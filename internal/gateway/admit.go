@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"time"
 
 	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/rollout"
@@ -33,6 +34,8 @@ type decision struct {
 	moved      bool
 	keeping    *keeping // what may be kept of the texts
 	shadow     bool     // the service may copy it to a shadow
+	at         time.Time
+	tossed     *coin // nil: its conversation did not toss with this request
 
 	exposure *exposure // that decided; nil: none
 	choice   rollout.Choice
@@ -74,7 +77,7 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.endpoint == answer.Embeddings {
-		return decision{stable: l.stable, keeping: l.keeps}
+		return decision{stable: l.stable, keeping: l.keeps, at: l.g.config.Now()}
 	}
 	l.counts.requests++
 	elsewhere := false
@@ -85,7 +88,8 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 		// The route may have changed meanwhile; what was found holds for that rollout only.
 		elsewhere = elsewhere && l.exposure != nil && l.exposure.rollout == e.rollout
 	}
-	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, keeping: l.keeps, shadow: l.service.Shadow.Release != ""}
+	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, keeping: l.keeps, shadow: l.service.Shadow.Release != "",
+		at: l.g.config.Now()}
 	if l.exposure == nil {
 		return d
 	}
@@ -99,6 +103,9 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 	})
 	d.exposure, d.choice = l.exposure, choice
 	d.coin, d.propensity, d.moved = choice.Coin, choice.Propensity, choice.Moved
+	if choice.First && choice.Coin {
+		d.tossed = l.known.toss(d.at)
+	}
 	if choice.Short {
 		l.g.exposed.short.WithLabelValues(l.name).Inc()
 	}
@@ -116,6 +123,16 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 	l.drawIfUrgent(l.exposure)
 	l.gauge()
 	return d
+}
+
+// settled says that a request has ended, with a record or without.
+func (l *lane) settled(d decision) {
+	if d.tossed == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known.settle(d.tossed)
 }
 
 // lookUp asks the registry whether another gateway began the conversation on the canary. No answer in time is

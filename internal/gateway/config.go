@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/refitml/refit/internal/answer"
+	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/rollout"
 )
@@ -48,6 +49,7 @@ type Report struct {
 	Canary     int64     // of them admitted to the canary
 	Pooled     bool      // their credit is of the rollout's pool
 	Started    time.Time // of the process
+	Known      time.Time // who tossed a coin here before then is evidence already; zero: not known
 }
 
 // Indexes opens a release's index. embed turns texts into vectors with the release's own embedder.
@@ -56,12 +58,15 @@ type Indexes interface {
 }
 
 // Capture takes what happened. Each request that Arrived is either Shed or becomes an Interaction, which returns
-// when it is safe from a kill of the process, and within a bounded time. Feedback says whether it was kept.
+// when it is safe from a kill of the process, and within a bounded time. Feedback says whether it was kept. Loaded says
+// whether all interactions that had returned when Mark was called are where evidence is read.
 type Capture interface {
 	Arrived(service string)
 	Shed(service string)
 	Interaction(i lifecycle.Interaction)
 	Feedback(ctx context.Context, f lifecycle.Feedback) error
+	Mark() (m capture.Mark, ok bool)
+	Loaded(m capture.Mark) bool
 }
 
 // Config sets up a gateway. Store, Indexes, Capture and StateDir must be given.

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/refitml/refit/internal/answer"
+	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/rollout"
 )
@@ -200,6 +201,11 @@ func (c *captured) Shed(string) {
 	defer c.mu.Unlock()
 	c.shed++
 }
+
+// Mark and Loaded are as if every interaction were loaded at once.
+func (c *captured) Mark() (m capture.Mark, ok bool) { return m, true }
+
+func (c *captured) Loaded(capture.Mark) bool { return true }
 
 func (c *captured) Interaction(i lifecycle.Interaction) {
 	c.mu.Lock()

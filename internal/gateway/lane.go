@@ -37,6 +37,7 @@ type lane struct {
 	held     bool // whether the lease was held when somebody looked last
 	applied  struct{ epoch, generation int64 }
 	counts   struct{ requests, canary int64 }
+	known    known
 	kept     lifecycle.Digest // sum of what stands on disk
 
 	preparing  map[lifecycle.Digest]bool
@@ -228,5 +229,6 @@ func (l *lane) snapshot() Report {
 	return Report{
 		Service: l.name, Gateway: l.g.config.ID, Epoch: l.applied.epoch, Generation: l.applied.generation,
 		Requests: l.counts.requests, Canary: l.counts.canary, Pooled: true, Started: l.g.started,
+		Known: l.known.look(l.g.config.Capture, l.g.config.Now()),
 	}
 }

@@ -45,6 +45,7 @@ func (r Record) Report(ctx context.Context, report Report) error {
 	return r.ReportGateway(ctx, registry.GatewayReport{
 		Service: report.Service, Gateway: report.Gateway, Epoch: report.Epoch, Generation: report.Generation,
 		Requests: report.Requests, CanaryRequests: report.Canary, Pooled: report.Pooled, Started: report.Started,
+		Known: report.Known,
 	})
 }
 

@@ -54,6 +54,9 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			if q == nil || !q.captured {
 				g.config.Capture.Shed(l.name)
 			}
+			if q != nil {
+				l.settled(q.decided)
+			}
 		}()
 		spent, p := g.keys.reserve(w, caller, asked.Size())
 		if p != nil {
@@ -87,7 +90,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			record: lifecycle.Interaction{
 				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client, Owner: owner,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
-				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: started.UTC(),
+				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: decided.at.UTC(),
 			},
 			header: http.Header{
 				headerRequest: {requestID(r.Header, interaction)},

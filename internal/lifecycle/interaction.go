@@ -22,7 +22,7 @@ type Interaction struct {
 	Moved        bool      `json:"moved,omitempty"`   // from canary to stable at this request
 	Rescued      bool      `json:"rescued,omitempty"` // stable answered after the canary failed
 	Endpoint     string    `json:"endpoint"`          // "chat", "completions", "embeddings", "images"
-	Started      time.Time `json:"started"`
+	Started      time.Time `json:"started"`           // when it was admitted: at one gateway, in the order of admission
 	Latency      Latency   `json:"latency"`
 	Usage        Usage     `json:"usage"`
 	Outcome      string    `json:"outcome"` // "ok", "error", "refused", "canceled"

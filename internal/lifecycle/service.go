@@ -103,6 +103,7 @@ type RolloutPolicy struct {
 	Steps    []StepPolicy   `json:"steps,omitempty"`
 	Metrics  []MetricPolicy `json:"metrics,omitempty"`
 	Exposure Exposure       `json:"exposure,omitzero"`
+	Levels   Levels         `json:"levels,omitzero"`
 	BakeTime Duration       `json:"bake_time,omitempty" jsonschema:"description=how long the previous stable stays loaded after a promotion; default 24h"`
 	AtBound  string         `json:"at_bound,omitempty" jsonschema:"enum=roll-back,enum=ask,description=when a step's time is over without enough evidence; default roll-back"`
 }
@@ -132,6 +133,21 @@ type Exposure struct {
 	Threshold float64 `json:"threshold,omitempty" jsonschema:"description=credit from which new conversations toss (H) at one gateway; each further one adds 1.5; default 12"`
 	Tokens    int64   `json:"tokens,omitempty" jsonschema:"description=token credit at most at one gateway: tokens of the canary's answers stay under the share of all; a canary request reserves its max_tokens; 0 counts requests only"`
 	Reserve   int64   `json:"reserve,omitempty" jsonschema:"description=tokens reserved for a request that names no limit where its release names none; default 1024 where tokens are counted"`
+}
+
+// Levels are how often the judge may be wrong by chance in one rollout, over all its steps and looks.
+type Levels struct {
+	Share   float64 `json:"share,omitempty" jsonschema:"description=of ending a rollout as invalid although no more was served than allowed; default 0.01"`
+	Harm    float64 `json:"harm,omitempty" jsonschema:"description=of rolling back a release that is no worse than tolerated; shared by all metrics by weight; default 0.05"`
+	Promote float64 `json:"promote,omitempty" jsonschema:"description=of ending a step with a required metric at its margin; default 0.05"`
+}
+
+// WithDefaults fills in what is 0.
+func (l Levels) WithDefaults() Levels {
+	setDefault(&l.Share, 0.01)
+	setDefault(&l.Harm, 0.05)
+	setDefault(&l.Promote, 0.05)
+	return l
 }
 
 // Shadow is a release that gets copies of requests and whose answers nobody is shown. It needs model servers that no
@@ -246,6 +262,7 @@ func (p RolloutPolicy) withDefaults() RolloutPolicy {
 	if p.Exposure.Tokens > 0 {
 		setDefault(&p.Exposure.Reserve, 1024)
 	}
+	p.Levels = p.Levels.WithDefaults()
 	setDefault(&p.BakeTime, Duration(24*time.Hour))
 	setDefault(&p.AtBound, "roll-back")
 	return p

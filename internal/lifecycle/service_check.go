@@ -255,8 +255,20 @@ func (p RolloutPolicy) check(faults *Problems) {
 		faults.Add("rollout.exposure", "tokens "+strconv.FormatInt(e.Tokens, 10)+", reserve "+strconv.FormatInt(e.Reserve, 10),
 			"give tokens from 0 to 1000000000 and a reserve not over them")
 	}
+	p.Levels.check(faults)
 	if !slices.Contains([]string{"roll-back", "ask"}, p.AtBound) {
 		faults.Add("rollout.at_bound", quote(p.AtBound), "give roll-back or ask")
+	}
+}
+
+func (l Levels) check(faults *Problems) {
+	for _, level := range []struct {
+		name  string
+		value float64
+	}{{"share", l.Share}, {"harm", l.Harm}, {"promote", l.Promote}} {
+		if !(level.value >= 1e-12 && level.value <= 0.5) {
+			faults.Add("rollout.levels."+level.name, ftoa(level.value), "give a chance of error from 1e-12 to 0.5")
+		}
 	}
 }
 

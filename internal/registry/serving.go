@@ -19,30 +19,39 @@ type GatewayReport struct {
 	CanaryRequests int64     `json:"canary_requests"`
 	Pooled         bool      `json:"pooled,omitempty"` // its credit is of the rollout's pool; else its own
 	Started        time.Time `json:"started_at"`
-	Reported       time.Time `json:"reported_at"` // by the database's clock; not read by ReportGateway
+	// Known is until when it is known what conversations that tossed a coin were served: their first records are
+	// stored. It is zero where the gateway cannot tell.
+	Known    time.Time `json:"known_until,omitzero"`
+	Reported time.Time `json:"reported_at"` // by the database's clock; not read by ReportGateway
 }
 
 // ReportGateway keeps a gateway's newest report.
 func (r *Registry) ReportGateway(ctx context.Context, g GatewayReport) error {
 	_, err := r.pool.Exec(ctx, `
-INSERT INTO gateways (service, gateway, epoch, generation, requests, canary_requests, pooled, started_at, reported_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
+INSERT INTO gateways (service, gateway, epoch, generation, requests, canary_requests, pooled, started_at, known_until, reported_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())
 ON CONFLICT (service, gateway) DO UPDATE SET epoch = excluded.epoch, generation = excluded.generation,
     requests = excluded.requests, canary_requests = excluded.canary_requests, pooled = excluded.pooled,
-    started_at = excluded.started_at, reported_at = excluded.reported_at`,
-		g.Service, g.Gateway, g.Epoch, g.Generation, g.Requests, g.CanaryRequests, g.Pooled, g.Started)
+    started_at = excluded.started_at, known_until = excluded.known_until, reported_at = excluded.reported_at`,
+		g.Service, g.Gateway, g.Epoch, g.Generation, g.Requests, g.CanaryRequests, g.Pooled, g.Started, timeOrNull(g.Known))
 	return wrap(err, "report gateway %s of %s", g.Gateway, g.Service)
 }
 
 // Gateways lists the gateways that reported within the given time, by name.
 func (r *Registry) Gateways(ctx context.Context, service string, within time.Duration) ([]GatewayReport, error) {
 	rows, err := r.pool.Query(ctx, `
-SELECT service, gateway, epoch, generation, requests, canary_requests, pooled, started_at, reported_at FROM gateways
+SELECT service, gateway, epoch, generation, requests, canary_requests, pooled, started_at,
+    coalesce(known_until, '0001-01-01 00:00:00+00'), reported_at FROM gateways
 WHERE service = $1 AND reported_at > clock_timestamp() - $2::interval ORDER BY gateway`, service, within)
 	if err != nil {
 		return nil, wrap(err, "list gateways of %s", service)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[GatewayReport])
+	for i := range list {
+		if list[i].Known.IsZero() {
+			list[i].Known = time.Time{} // in no time zone
+		}
+	}
 	return list, wrap(err, "list gateways of %s", service)
 }
 

@@ -74,11 +74,13 @@
 // # The share test and the judge
 //
 // Units are conversations that tossed, in order of first requests, one observation each: [Overexposure] is an e-process
-// on the side of too much. [Judge] asks of each metric, among its events in order of arrival: who served them? With p
+// on the side of too much. It sees conversations up to the first whose first answer is not known everywhere
+// ([Conversation].Open): what is known later is no fair sample, because the side that answers faster is known first. A
+// step ends well only on conversations that it saw. [Judge] asks of each metric, among its events in order of arrival: who served them? With p
 // the propensity and t the tolerated risk ratio the canary served an event with probability p·t/(1-p+p·t) at most, if
 // it is no worse than tolerated; what both sides suffer says nothing. Decisions:
 //
-//	roll back, invalid   more was served than allowed (bound, or share test at 1%)
+//	roll back, invalid   more was served than allowed (bound, or share test at 1%; all levels are lifecycle.Levels)
 //	roll back            any metric, advisory too, proves harm: 5% in all, split by weight, over the whole rollout
 //	hold                 a required metric is not collected; too few conversations; a required metric proves nothing yet
 //	promote              every required metric proves to be under the step's margin, or its canary rate under the floor,
@@ -94,7 +96,9 @@
 // has it there. The token credit is each gateway's own: with n of them the first canary request comes n times as late.
 // A database whose clock jumps by more than 15 s may count a gateway's
 // units as lost while it still takes them: the window may then be over by those; no prefix ever is. The judge's level rests on propensities being what they say, on
-// conversations not choosing their side, and on order of arrival being the order in which labels became known; a rate
+// conversations not choosing their side, on the canary not showing its events sooner than stable does (harm is looked
+// for at once, without waiting for slower answers: where sides differ by seconds, the first seconds of a step show the
+// faster one's only), and on order of arrival being the order in which labels became known; a rate
 // under a floor counts only labels that have come. Less than allowed is never a fault here. No power is promised
 // against risk ratios far from the ladder of package stats, nor for metrics with hardly any events: they hold.
 package rollout

@@ -12,19 +12,15 @@ import (
 	"github.com/refitml/refit/internal/stats"
 )
 
-// Levels of a rollout, over all its steps and looks.
-const (
-	ShareLevel   = 0.01 // of ending a rollout as invalid although no more was served than allowed
-	HarmLevel    = 0.05 // of rolling back a release that is no worse than tolerated, over all metrics
-	PromoteLevel = 0.05 // of ending a step with a required metric at its margin
-)
-
 // Conversation is what the judge must know of a conversation.
 type Conversation struct {
 	Step       int     // in which its first request came
 	Coin       bool    // it tossed; only then it is compared
 	Propensity float64 // chance of the canary that the toss had, in (0, 1); not read without Coin
 	Canary     bool    // the side of its first answer, also if it was moved later
+	// Open says that some who tossed before it may be missing, because their first answer is not known yet.
+	// So it is for all behind it.
+	Open bool
 	// Events holds the metrics of which the conversation had an event, with the place of its first event in the order
 	// of arrival, which may be a time in any unit. It is nil for nearly all.
 	Events map[string]int64
@@ -55,8 +51,9 @@ func Judge(e Evidence, w Watch) (lifecycle.StepVerdict, error) {
 	if err := check(e, w); err != nil {
 		return lifecycle.StepVerdict{}, err
 	}
-	step := w.Policy.Steps[w.Step]
+	step, levels := w.Policy.Steps[w.Step], w.Policy.Levels.WithDefaults()
 	out := lifecycle.StepVerdict{Decision: lifecycle.Hold}
+	known := int64(0) // conversations on the canary that the share test sees
 	for _, c := range e.Conversations {
 		if c.Step != w.Step || !c.Coin {
 			continue
@@ -64,6 +61,9 @@ func Judge(e Evidence, w Watch) (lifecycle.StepVerdict, error) {
 		out.Conversations++
 		if c.Canary {
 			out.Canary++
+			if !c.Open {
+				known++
+			}
 		}
 	}
 	share, err := Overexposure(e.Conversations)
@@ -76,7 +76,7 @@ func Judge(e Evidence, w Watch) (lifecycle.StepVerdict, error) {
 	}
 	var harmed, unproven, missing []string
 	for _, m := range w.Policy.Metrics {
-		v, err := weigh(e, m, w.Step, step.Margin, HarmLevel*m.Weight/weights)
+		v, err := weigh(e, m, w.Step, step.Margin, lifecycle.Levels{Harm: levels.Harm * m.Weight / weights, Promote: levels.Promote})
 		if err != nil {
 			return lifecycle.StepVerdict{}, err
 		}
@@ -96,13 +96,15 @@ func Judge(e Evidence, w Watch) (lifecycle.StepVerdict, error) {
 	case e.Overrun > 0:
 		out.Decision, out.Invalid = lifecycle.RollBack, true
 		out.Reason = fmt.Sprintf("the canary was served %.4g requests over its bound", e.Overrun)
-	case share > stats.LogLevel(ShareLevel):
+	case share > stats.LogLevel(levels.Share):
 		out.Decision, out.Invalid = lifecycle.RollBack, true
 		out.Reason = "more conversations went to the canary than were allowed" + oneIn(share)
 	case len(harmed) > 0:
 		out.Decision, out.Reason = lifecycle.RollBack, "worse than tolerated: "+strings.Join(harmed, ", ")
 	case len(missing) > 0:
 		out.Reason = "no data on " + strings.Join(missing, ", ")
+	case enough && known < step.MinConversations:
+		out.Reason = fmt.Sprintf("%d of %d conversations on the canary; of the others a gateway may know more soon", known, step.MinConversations)
 	case !enough:
 		out.Reason = fmt.Sprintf("%d of %d conversations on the canary", out.Canary, step.MinConversations)
 	case len(unproven) > 0:
@@ -145,11 +147,15 @@ func check(e Evidence, w Watch) error {
 
 // Overexposure gives the logarithm of the largest e-value ever seen against "no conversation went to the canary with
 // more than its propensity", one observation a conversation that tossed, in order of first requests. A service whose
-// traffic somebody else splits gives each conversation the allowed share as its propensity. Passing
-// stats.LogLevel(ShareLevel) means that more was served than allowed.
+// traffic somebody else splits gives each conversation the allowed share as its propensity. Passing stats.LogLevel of
+// Levels.Share means that more was served than allowed. Conversations that are open are left out: of those that
+// tossed last, the ones whose side answers faster are known first.
 func Overexposure(conversations []Conversation) (float64, error) {
 	var e stats.Excess
 	for i, c := range conversations {
+		if c.Open {
+			break
+		}
 		if !c.Coin {
 			continue
 		}
@@ -166,7 +172,7 @@ type arrival struct {
 }
 
 // weigh asks among a metric's events: who served them?
-func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin, harmLevel float64) (lifecycle.MetricVerdict, error) {
+func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin float64, levels lifecycle.Levels) (lifecycle.MetricVerdict, error) {
 	out := lifecycle.MetricVerdict{Metric: m.Name, Required: m.Required}
 	var events []arrival
 	var rate stats.Deficit // of the canary's rate against the floor
@@ -207,9 +213,9 @@ func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin, harmLevel flo
 	// Safety is read as it stands, not at its peak: who was safe once must still be.
 	safe := max(safety.Log(), rate.Log())
 	out.Harm, out.Safety = value(harm.Peak()), value(safe)
-	out.Harmful = harm.Peak() > stats.LogLevel(harmLevel)
+	out.Harmful = harm.Peak() > stats.LogLevel(levels.Harm)
 	// Two ways to be safe are two chances to be wrong: each gets half of the level where there are two.
-	level := PromoteLevel
+	level := levels.Promote
 	if m.Floor > 0 {
 		level /= 2
 	}

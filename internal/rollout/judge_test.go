@@ -20,6 +20,9 @@ func policy(metrics ...lifecycle.MetricPolicy) lifecycle.RolloutPolicy {
 	return s.WithDefaults().Rollout
 }
 
+// levels are those of a service that declares none.
+var levels = lifecycle.Levels{}.WithDefaults()
+
 var required = lifecycle.MetricPolicy{Name: "errors", Required: true}
 
 // world makes conversations: each tosses with propensity p; canary and stable have events at their rates.
@@ -203,7 +206,7 @@ func TestFalseRollbacksAreRare(t *testing.T) {
 			alarms++
 		}
 	}
-	require.LessOrEqual(t, float64(alarms)/float64(runs), HarmLevel+ShareLevel)
+	require.LessOrEqual(t, float64(alarms)/float64(runs), levels.Harm+levels.Share)
 }
 
 // ends looks after every hundredth conversation and says how the step ended.
@@ -238,7 +241,7 @@ func TestFalsePromotionsAtTheMarginAreRare(t *testing.T) {
 			}
 		}
 	}
-	require.LessOrEqual(t, float64(promoted)/float64(runs), PromoteLevel)
+	require.LessOrEqual(t, float64(promoted)/float64(runs), levels.Promote)
 	require.Greater(t, float64(alike)/float64(runs), 0.9, "an equal release gets on")
 }
 
@@ -292,13 +295,13 @@ func detection(t *testing.T, seed int, served float64) int {
 		for len(all) < size {
 			all = append(all, Conversation{Coin: true, Propensity: 0.05, Canary: random.Float64() < served})
 		}
-		if log, err := Overexposure(all); err != nil || log <= math.Log(1/ShareLevel) {
+		if log, err := Overexposure(all); err != nil || log <= math.Log(1/levels.Share) {
 			require.NoError(t, err)
 			continue
 		}
 		return 1 + search(len(all), func(n int) bool {
 			log, err := Overexposure(all[:n])
-			return err == nil && log > math.Log(1/ShareLevel)
+			return err == nil && log > math.Log(1/levels.Share)
 		})
 	}
 }
@@ -314,4 +317,54 @@ func search(high int, alarmed func(int) bool) int {
 		}
 	}
 	return low
+}
+
+// Conversations of one step as a store sees them: the canary answers in one second, stable in ten.
+func TestWhoAnswersFasterIsNotOverexposed(t *testing.T) {
+	t.Parallel()
+	const rate, p = 20.0, 0.15 // conversations a second, and their propensity
+	runs, alarms, planted := sized(200, 10_000), 0, 0
+	for seed := range runs {
+		random := seeded(seed + 7000)
+		tossed := make([]Conversation, 600)
+		answered := make([]float64, len(tossed))
+		for i := range tossed {
+			tossed[i] = Conversation{Coin: true, Propensity: p, Canary: random.Float64() < p}
+			answered[i] = float64(i)/rate + 10
+			if tossed[i].Canary {
+				answered[i] = float64(i)/rate + 1
+			}
+		}
+		if alarmedWhile(t, tossed, answered, true) {
+			alarms++
+		}
+		if alarmedWhile(t, tossed, answered, false) {
+			planted++
+		}
+	}
+	t.Logf("%d alarms in %d runs; %d where nobody says what is open", alarms, runs, planted)
+	require.LessOrEqual(t, float64(alarms)/float64(runs), levels.Share)
+	require.Greater(t, planted, runs/2, "the fault that this test is for would not show")
+}
+
+// alarmedWhile looks at every second at what was answered by then.
+func alarmedWhile(t *testing.T, tossed []Conversation, answered []float64, opened bool) bool {
+	for now := 1.0; now < 40; now++ {
+		var seen []Conversation
+		open := false
+		for i, c := range tossed {
+			if answered[i] > now {
+				open = true
+				continue
+			}
+			c.Open = open && opened
+			seen = append(seen, c)
+		}
+		log, err := Overexposure(seen)
+		require.NoError(t, err)
+		if log > math.Log(1/levels.Share) {
+			return true
+		}
+	}
+	return false
 }

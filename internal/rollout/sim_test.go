@@ -190,7 +190,7 @@ func TestShareTestKeepsItsLevelOnTheRule(t *testing.T) {
 		run := tr.run(10_000, 500, func(_ *talk, r Request) Choice { return s.Admit(r) })
 		log, err := Overexposure(run.conversations())
 		require.NoError(t, err)
-		if math.Exp(log) > 1/ShareLevel {
+		if math.Exp(log) > 1/levels.Share {
 			alarms++
 		}
 	}
