@@ -52,7 +52,7 @@ func newRoot(a *app) *cobra.Command {
 		newApply(a), newSchema(a), newStatus(a), newReleases(a), newMakeRelease(a), newDiff(a),
 		newPromote(a), newApprove(a), newRollback(a), newIntervene(a, "pause"), newIntervene(a, "resume"),
 		newIntervene(a, "abort"), newIntervene(a, "reject"),
-		newTrain(a), newIndex(a), newEvaluate(a), newTune(a), newArchive(a),
+		newTrain(a), newIndex(a), newEvaluate(a), newSuite(a), newTune(a), newArchive(a),
 		newSchedule(a), newFeedback(a), newLedger(a), newAPIKeys(a), newJobShim(),
 	)
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitCodes + "\n") // of every command

@@ -41,6 +41,7 @@ const (
 	retrieval  = "internal/retrieval"
 	evaluation = "internal/evaluation"
 	score      = "internal/evaluation/score"
+	form       = "internal/evaluation/form"
 	rollout    = "internal/rollout"
 	feedback   = "internal/feedback"
 	answer     = "internal/answer"
@@ -72,6 +73,7 @@ var table = map[string]row{
 	corpus:     {rooms: []string{lifecycle, stats}, modules: []string{xtext}, never: world},
 	retrieval:  {rooms: []string{lifecycle, stats}, never: world},
 	evaluation: {rooms: []string{lifecycle, stats, score}, never: world},
+	form:       {rooms: []string{lifecycle, evaluation, score}, modules: []string{yaml}, never: world},
 	score:      {rooms: []string{lifecycle}, modules: []string{schemaCheck}, never: world},
 	rollout:    {rooms: []string{lifecycle, stats}, never: world},
 	feedback:   {rooms: []string{lifecycle, stats}, never: world},
@@ -114,7 +116,7 @@ var table = map[string]row{
 	"cmd/refit": {
 		rooms: []string{
 			lifecycle, steps, configs, control, console, gateway, workers, activities, registry, capture,
-			compute, serving, artifacts, telemetry,
+			compute, serving, artifacts, telemetry, evaluation, form,
 		},
 		modules: []string{cobra, viper, temporalSDK, prometheus, xsync},
 	},

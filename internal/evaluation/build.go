@@ -55,7 +55,7 @@ func Build(seed uint64, window Window, plans ...Plan) (Suite, error) {
 	if window.Bytes == 0 {
 		window.Bytes = 200
 	}
-	s := Suite{Version: SuiteVersion, Seed: seed}
+	s := Suite{Version: BuiltVersion, Seed: seed}
 	for _, p := range plans {
 		c := Capability{Name: p.Capability.Name, Kind: p.Capability.Kind, Margin: p.Capability.Margin}
 		cases, err := p.cases(&c, seed, window)

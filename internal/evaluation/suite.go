@@ -1,43 +1,44 @@
 package evaluation
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"math"
+	"cmp"
 	"slices"
 
+	"github.com/refitml/refit/internal/evaluation/score"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// Kinds of capabilities.
+// Kinds of capabilities: how a case is asked. The first four say by themselves how it is scored, and need no scorer;
+// Retrieval may have one.
 const (
 	BitsPerByte = "bits-per-byte" // how well a text is foreseen
 	NextToken   = "next-token"    // the next word, said by the likeliest tokens
 	Cloze       = "cloze"         // the true word among four, by likelihood
-	Retrieval   = "retrieval"     // the document that answers a query
+	Retrieval   = "retrieval"     // the documents that answer a query
+
+	Generate   = "generate"   // an answer in words, as users get it
+	Choice     = "choice"     // one of given texts, by likelihood
+	Likelihood = "likelihood" // how well a given text is foreseen
 )
 
-// SuiteVersion is the form of suites that Write writes.
-const SuiteVersion = 1
-
-// Names of a suite's files.
+// Splits of a suite. A case belongs to one of them, and so do all cases of its group.
 const (
-	SuiteFile = "suite.json"
-	CasesFile = "cases.jsonl"
+	GateSplit   = "gate"   // what gates ask, and nobody else
+	SearchSplit = "search" // what variants may be tried against; gates refuse it
 )
 
-// maxLine bounds one line of any file that this room reads, in bytes.
-const maxLine = 1 << 20
+// Versions of the form of suites. Build writes the first one, in which the kinds that need a scorer and what is marked as
+// of version 2 do not occur.
+const (
+	BuiltVersion = 1
+	SuiteVersion = 2
+)
 
 // Suite is a set of cases grouped by what a model must be able to do.
 type Suite struct {
 	Version      int          `json:"version"`
-	Seed         uint64       `json:"seed"` // that the cases were drawn with
+	Name         string       `json:"name,omitempty"` // version 2
+	Seed         uint64       `json:"seed"`           // that the cases were drawn with, and that seeds of answers are drawn from
 	Capabilities []Capability `json:"capabilities"`
 	Cases        []Case       `json:"-"` // in cases.jsonl
 }
@@ -46,17 +47,31 @@ type Suite struct {
 type Capability struct {
 	Name   string  `json:"name"`
 	Kind   string  `json:"kind"`
-	Metric string  `json:"metric"` // "bits-per-byte", "accuracy", "recall@5"
+	Metric string  `json:"metric"` // "bits-per-byte", "accuracy", "recall@5", or what the scorer calls it
 	Margin float64 `json:"margin"` // drop that is still accepted, in the metric's unit; over 0
 	Items  int     `json:"items"`  // cases in the suite
 
-	Sampling *Sampling `json:"sampling,omitempty"` // nil: each case is asked once
+	Scorer   *score.Spec `json:"scorer,omitempty"`   // version 2
+	Sampling *Sampling   `json:"sampling,omitempty"` // version 2; nil: each case is asked once
+	Tags     []string    `json:"tags,omitempty"`     // version 2
 }
 
-// Sampling says how often and with what freedom a case is asked. The zero value works.
+// Sampling says how often and with what freedom a case is asked. The zero value works. Parameters hold as a user's
+// do: where the release lets nobody choose, its own hold.
 type Sampling struct {
-	Samples int `json:"samples,omitempty"` // answers to each case; default 1
+	Samples     int      `json:"samples,omitempty"`     // answers to each case; default 1
+	Temperature *float64 `json:"temperature,omitempty"` // default 0
+	TopP        *float64 `json:"top_p,omitempty"`
+	MaxTokens   int      `json:"max_tokens,omitempty"` // default: the release's
+	Seed        uint64   `json:"seed,omitempty"`       // in place of the suite's
 }
+
+// Bounds of what a suite may ask.
+const (
+	maxSamples = 100
+	maxWeight  = 100
+	maxTokens  = 1 << 20
+)
 
 // Samples is how many answers each of the capability's cases has.
 func (c Capability) Samples() int {
@@ -67,166 +82,91 @@ func (c Capability) Samples() int {
 }
 
 // Binary says whether each case's score is 0 or 1.
-func (c Capability) Binary() bool { return c.Kind != BitsPerByte }
+func (c Capability) Binary() bool {
+	if c.Scorer == nil {
+		return c.Kind != BitsPerByte
+	}
+	entry, ok := scorerEntry(c.Scorer.Name)
+	return ok && entry.Binary
+}
+
+// Negated says whether what is measured is better when it is less: scores are its negative.
+func (c Capability) Negated() bool {
+	if c.Scorer == nil {
+		return c.Kind == BitsPerByte
+	}
+	entry, ok := scorerEntry(c.Scorer.Name)
+	return ok && entry.Less
+}
+
+func scorerEntry(name string) (score.Entry, bool) {
+	table := score.Table()
+	at := slices.IndexFunc(table, func(e score.Entry) bool { return e.Name == name })
+	if at < 0 {
+		return score.Entry{}, false
+	}
+	return table[at], true
+}
 
 // Case is one item.
 type Case struct {
 	ID         string   `json:"id"` // stable: of the same text and kind always the same
 	Capability string   `json:"capability"`
 	Group      string   `json:"group"`             // cases of one group are not independent
-	Text       string   `json:"text"`              // to score, to go on from, or to search with
-	Want       string   `json:"want,omitempty"`    // the right word or document; none for bits per byte
-	Choices    []string `json:"choices,omitempty"` // of a cloze, the right one among them
+	Text       string   `json:"text"`              // to score, to go on from, to search with, or the last user message
+	Want       string   `json:"want,omitempty"`    // the right word, answer, choice or document; none for what is measured without
+	Choices    []string `json:"choices,omitempty"` // the right one among them
+
+	// All of version 2.
+	Also     []string           `json:"also,omitempty"`     // further right answers
+	Messages []Message          `json:"messages,omitempty"` // of a chat that comes before Text
+	Passages []string           `json:"passages,omitempty"` // that an answer must be supported by; none: those that the release shows
+	Relevant map[string]float64 `json:"relevant,omitempty"` // documents by grade, for retrieval
+	Weight   int                `json:"weight,omitempty"`   // see the package's description; default 1
+	Split    string             `json:"split,omitempty"`    // default gate
+	Tags     []string           `json:"tags,omitempty"`
+	Human    *Human             `json:"human,omitempty"`
 }
 
-// Check gives all faults of a suite at once.
-func (s Suite) Check() error {
-	var faults lifecycle.Problems
-	if s.Version != SuiteVersion {
-		faults.Add("version", fmt.Sprint(s.Version), "this Refit reads version %d", SuiteVersion)
-	}
-	if len(s.Capabilities) == 0 {
-		faults.Add("capabilities", "none", "give at least one")
-	}
-	count, kinds := map[string]int{}, map[string]string{}
-	for i, c := range s.Capabilities {
-		at := fmt.Sprintf("capabilities[%d]", i)
-		if _, twice := kinds[c.Name]; c.Name == "" || twice {
-			faults.Add(at+".name", fmt.Sprintf("%q", c.Name), "give each capability a name of its own")
-		}
-		if !slices.Contains([]string{BitsPerByte, NextToken, Cloze, Retrieval}, c.Kind) {
-			faults.Add(at+".kind", fmt.Sprintf("%q", c.Kind), "give bits-per-byte, next-token, cloze or retrieval")
-		}
-		if !(c.Margin > 0) || math.IsInf(c.Margin, 0) {
-			faults.Add(at+".margin", fmt.Sprint(c.Margin), "give a drop over 0 that is still accepted")
-		}
-		kinds[c.Name] = c.Kind
-	}
-	seen := map[string]bool{}
-	for i, c := range s.Cases {
-		at := fmt.Sprintf("cases[%d]", i)
-		kind, known := kinds[c.Capability]
-		switch {
-		case c.ID == "" || seen[c.ID]:
-			faults.Add(at+".id", fmt.Sprintf("%q", c.ID), "give each case an ID of its own")
-		case !known:
-			faults.Add(at+".capability", fmt.Sprintf("%q", c.Capability), "name one of the suite's capabilities")
-		case c.Text == "" || c.Group == "":
-			faults.Add(at, "no text or no group", "give both")
-		case kind != BitsPerByte && c.Want == "":
-			faults.Add(at+".want", "none", "say what is right")
-		case kind == Cloze && (len(c.Choices) < 2 || !slices.Contains(c.Choices, c.Want)):
-			faults.Add(at+".choices", fmt.Sprint(len(c.Choices)), "give at least two, the right one among them")
-		}
-		seen[c.ID] = true
-		count[c.Capability]++
-		if len(faults) > 50 {
-			break
-		}
-	}
-	for i, c := range s.Capabilities {
-		if count[c.Name] != c.Items || c.Items == 0 {
-			faults.Add(fmt.Sprintf("capabilities[%d].items", i), fmt.Sprint(c.Items), "the suite holds %d cases of it; it needs at least one", count[c.Name])
-		}
-	}
-	return faults.Err("suite")
+// Message is one turn of a chat.
+type Message struct {
+	Role    string `json:"role"` // system, user or assistant
+	Content string `json:"content"`
 }
 
-// Creator makes the files of a tree.
-type Creator interface {
-	Create(name string) (io.WriteCloser, error)
+// Human is what a person said of an answer to a case. Gates do not read it: it is there to hold scorers against.
+type Human struct {
+	Said  string  `json:"said"` // the answer
+	Score float64 `json:"score"`
 }
 
-// Write writes the suite as a tree.
-func (s Suite) Write(to Creator) error {
-	if err := s.Check(); err != nil {
-		return err
+// References gives the case's right answers.
+func (c Case) References() []string {
+	if c.Want == "" {
+		return c.Also
 	}
-	head, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the suite: %w", err)
-	}
-	if err := writeFile(to, SuiteFile, func(w io.Writer) error {
-		_, err := w.Write(append(head, '\n'))
-		return err
-	}); err != nil {
-		return err
-	}
-	return writeFile(to, CasesFile, func(w io.Writer) error {
-		for _, c := range s.Cases {
-			if err := writeLine(w, c); err != nil {
-				return err
-			}
+	return append([]string{c.Want}, c.Also...)
+}
+
+// Only gives the suite with the cases of one split, and without capabilities that have none there. A suite that
+// checks has cases of every capability in the split of gates. No case at all is Invalid.
+func (s Suite) Only(split string) (Suite, error) {
+	count := map[string]int{}
+	only := s
+	only.Cases, only.Capabilities = nil, nil
+	for _, c := range s.Cases {
+		if cmp.Or(c.Split, GateSplit) == split {
+			only.Cases = append(only.Cases, c)
+			count[c.Capability]++
 		}
-		return nil
-	})
-}
-
-func writeFile(to Creator, name string, fill func(io.Writer) error) error {
-	f, err := to.Create(name)
-	if err != nil {
-		return fmt.Errorf("create %s: %w", name, err)
 	}
-	w := bufio.NewWriter(f)
-	if err := errors.Join(fill(w), w.Flush(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
-}
-
-func writeLine(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
-}
-
-// ReadSuite reads a tree that Write wrote. What does not read or check is Corrupt or Invalid, never less.
-func ReadSuite(tree fs.FS) (Suite, error) {
-	raw, err := fs.ReadFile(tree, SuiteFile)
-	if err != nil {
-		return Suite{}, lifecycle.Errorf(lifecycle.Corrupt, "read the suite: %w", err)
-	}
-	var s Suite
-	if err := strictly(raw, &s); err != nil {
-		return Suite{}, lifecycle.Errorf(lifecycle.Corrupt, "read %s: %w", SuiteFile, err)
-	}
-	f, err := tree.Open(CasesFile)
-	if err != nil {
-		return Suite{}, lifecycle.Errorf(lifecycle.Corrupt, "read the suite's cases: %w", err)
-	}
-	defer f.Close()
-	if s.Cases, err = readLines[Case](f, CasesFile); err != nil {
-		return Suite{}, err
-	}
-	return s, s.Check()
-}
-
-func strictly(raw []byte, v any) error {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(v); err != nil {
-		return err
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return errors.New("something follows the value")
-	}
-	return nil
-}
-
-// readLines reads one value a line. Empty lines and lines without end are faults.
-func readLines[T any](r io.Reader, name string) ([]T, error) {
-	var list []T
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 64<<10), maxLine)
-	for n := 1; lines.Scan(); n++ {
-		var v T
-		if err := strictly(lines.Bytes(), &v); err != nil {
-			return nil, lifecycle.Errorf(lifecycle.Corrupt, "%s line %d: %w", name, n, err)
+	for _, c := range s.Capabilities {
+		if c.Items = count[c.Name]; c.Items > 0 {
+			only.Capabilities = append(only.Capabilities, c)
 		}
-		list = append(list, v)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, lifecycle.Errorf(lifecycle.Corrupt, "read %s: %w", name, err)
+	if len(only.Cases) == 0 {
+		return only, lifecycle.Errorf(lifecycle.Invalid, "the suite has no case in the split %q", split)
 	}
-	return list, nil
+	return only, nil
 }

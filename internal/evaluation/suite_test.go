@@ -87,6 +87,16 @@ func TestASuiteIsTheSameWhateverTheOrderOfDocuments(t *testing.T) {
 	require.NotEqual(t, a, write(same, 2), "another seed draws other cases")
 }
 
+// The digest is that of the first release of this form: built suites keep it, and with it their verdicts.
+func TestABuiltSuiteKeepsItsDigest(t *testing.T) {
+	t.Parallel()
+	s, err := Build(1, Window{}, plans(120, func(i int) int { return i })...)
+	require.NoError(t, err)
+	digest, err := s.Digest()
+	require.NoError(t, err)
+	require.EqualValues(t, "615bbb0206f908eab12bc70b5d1a2512cc66f6d392ec3d5e557f66b0d78d163b", digest)
+}
+
 func TestCasesAskWhatTheirKindSays(t *testing.T) {
 	t.Parallel()
 	s, err := Build(7, Window{Bytes: 120}, plans(120, func(i int) int { return i })...)
@@ -131,7 +141,7 @@ func TestABrokenSuiteIsNotRead(t *testing.T) {
 			f.MapFS[SuiteFile].Data = bytes.Replace(f.MapFS[SuiteFile].Data, []byte(`"seed"`), []byte(`"sead"`), 1)
 		},
 		"another version": func(f folder) {
-			f.MapFS[SuiteFile].Data = bytes.Replace(f.MapFS[SuiteFile].Data, []byte(`"version": 1`), []byte(`"version": 2`), 1)
+			f.MapFS[SuiteFile].Data = bytes.Replace(f.MapFS[SuiteFile].Data, []byte(`"version": 1`), []byte(`"version": 3`), 1)
 		},
 		"no margin": func(f folder) {
 			f.MapFS[SuiteFile].Data = bytes.Replace(f.MapFS[SuiteFile].Data, []byte("0.05"), []byte("0"), 1)

@@ -1,0 +1,192 @@
+package form
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/refitml/refit/internal/evaluation"
+)
+
+// suiteForm and the types below are the form; their tags are its field names.
+type suiteForm struct {
+	Suite        string           `yaml:"suite"`
+	Seed         whole            `yaml:"seed"`
+	Split        string           `yaml:"split"`
+	Capabilities []capabilityForm `yaml:"capabilities"`
+}
+
+type capabilityForm struct {
+	Name     string        `yaml:"name"`
+	Ask      string        `yaml:"ask"`
+	Score    scorerForm    `yaml:"score"`
+	Margin   *float64      `yaml:"margin"`
+	Split    string        `yaml:"split"`
+	Tags     []string      `yaml:"tags"`
+	Sampling *samplingForm `yaml:"sampling"`
+	Files    []string      `yaml:"files"`
+	Cases    []caseForm    `yaml:"cases"`
+}
+
+type samplingForm struct {
+	Samples     whole    `yaml:"samples"`
+	Temperature *float64 `yaml:"temperature"`
+	TopP        *float64 `yaml:"top_p"`
+	MaxTokens   whole    `yaml:"max_tokens"`
+	Seed        whole    `yaml:"seed"`
+}
+
+type caseForm struct {
+	ID       string             `yaml:"id" json:"id"`
+	Group    string             `yaml:"group" json:"group"`
+	Weight   whole              `yaml:"weight" json:"weight"`
+	Tags     []string           `yaml:"tags" json:"tags"`
+	Split    string             `yaml:"split" json:"split"`
+	Text     string             `yaml:"text" json:"text"`
+	Messages []messageForm      `yaml:"messages" json:"messages"`
+	Want     words              `yaml:"want" json:"want"`
+	Choices  []string           `yaml:"choices" json:"choices"`
+	Relevant map[string]float64 `yaml:"relevant" json:"relevant"`
+	Passages []string           `yaml:"passages" json:"passages"`
+	Human    *humanForm         `yaml:"human" json:"human"`
+}
+
+type messageForm struct {
+	Role    string `yaml:"role" json:"role"`
+	Content string `yaml:"content" json:"content"`
+}
+
+type humanForm struct {
+	Said  string  `yaml:"said" json:"said"`
+	Score float64 `yaml:"score" json:"score"`
+}
+
+// whole is a whole number; YAML would cut 1.5 to 1.
+type whole int64
+
+// UnmarshalYAML reads digits.
+func (w *whole) UnmarshalYAML(node *yaml.Node) error {
+	n, err := strconv.ParseInt(node.Value, 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf("line %d: %q; give a whole number", node.Line, node.Value)
+	}
+	*w = whole(n)
+	return nil
+}
+
+// words is one text or a list of them. A number is taken as it is written.
+type words []string
+
+// UnmarshalYAML reads a text or a list.
+func (w *words) UnmarshalYAML(node *yaml.Node) error {
+	nodes := []*yaml.Node{node}
+	if node.Kind == yaml.SequenceNode {
+		nodes = node.Content
+	}
+	for _, n := range nodes {
+		if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+			return fmt.Errorf("line %d: give a text or a list of texts", n.Line)
+		}
+		*w = append(*w, n.Value)
+	}
+	return nil
+}
+
+// UnmarshalJSON reads a text or a list.
+func (w *words) UnmarshalJSON(raw []byte) error {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		list = []json.RawMessage{raw}
+	}
+	for _, each := range list {
+		var text string
+		var number json.Number
+		switch {
+		case string(each) != "null" && json.Unmarshal(each, &text) == nil:
+			*w = append(*w, text)
+		case string(each) != "null" && json.Unmarshal(each, &number) == nil:
+			*w = append(*w, number.String())
+		default:
+			return fmt.Errorf("want: give a text or a list of texts")
+		}
+	}
+	return nil
+}
+
+// scorerForm is a scorer's name, or its name and settings.
+type scorerForm struct {
+	Name     string         `yaml:"name"`
+	Settings map[string]any `yaml:"settings"`
+}
+
+// UnmarshalYAML reads a name alone, too.
+func (s *scorerForm) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode {
+		return node.Decode(&s.Name)
+	}
+	type plain scorerForm
+	return node.Decode((*plain)(s))
+}
+
+// fields names the fields of a type of the form.
+func fields(t reflect.Type) []string {
+	var names []string
+	for i := range t.NumField() {
+		names = append(names, t.Field(i).Tag.Get("yaml"))
+	}
+	return names
+}
+
+// strict adds a fault for each field that a type does not have, and for aliases.
+func strict(node *yaml.Node, t reflect.Type, fault func(line int, format string, args ...any)) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case node.Kind == yaml.AliasNode:
+		fault(node.Line, "an alias; write it out")
+	case node.Kind == yaml.DocumentNode && len(node.Content) == 1:
+		strict(node.Content[0], t, fault)
+	case node.Kind == yaml.SequenceNode:
+		of := t
+		if t.Kind() == reflect.Slice {
+			of = t.Elem()
+		}
+		for _, each := range node.Content {
+			strict(each, of, fault)
+		}
+	case node.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			strict(node.Content[i+1], fieldOf(t, node.Content[i], fault), fault)
+		}
+	}
+}
+
+// fieldOf gives the type of a field; anything fits below what is unknown or free.
+func fieldOf(t reflect.Type, key *yaml.Node, fault func(line int, format string, args ...any)) reflect.Type {
+	anything := reflect.TypeFor[any]()
+	if t.Kind() != reflect.Struct {
+		return anything
+	}
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("yaml") == key.Value {
+			return t.Field(i).Type
+		}
+	}
+	fault(key.Line, "unknown field %q; the fields are %s", key.Value, strings.Join(fields(t), ", "))
+	return anything
+}
+
+// sampling gives the suite's form of it.
+func (s *samplingForm) sampling() *evaluation.Sampling {
+	if s == nil {
+		return nil
+	}
+	return &evaluation.Sampling{
+		Samples: int(s.Samples), Temperature: s.Temperature, TopP: s.TopP, MaxTokens: int(s.MaxTokens), Seed: uint64(s.Seed),
+	}
+}
