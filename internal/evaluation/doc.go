@@ -4,16 +4,23 @@
 //
 // # A suite
 //
-// A suite is a tree: suite.json names the capabilities with their metric and margin, cases.jsonl holds one
-// case a line. Cases have stable IDs and a group: cases of one group (one source of text) are not
-// independent and count as a cluster. [Build] makes suites from held-out documents; the same documents and
-// seed give the same bytes.
+// A suite is a tree: suite.json names the capabilities with how they are asked and scored and their margin, cases.jsonl
+// holds one case a line. Cases have stable IDs and a group: cases of one group (one source of text) are not
+// independent and count as a cluster. [Build] makes suites of version 1 from held-out documents; the same documents and
+// seed give the same bytes. Package form reads suites of version 2 as people write them. Both are read here.
+//
+// A case belongs to one of two splits, and all cases of its group with it: gate, which only gates ask, and search,
+// which variants may be tried against and which gates refuse. Every capability has cases that gates ask.
+//
+// A weight is a whole number w: the case counts as w cases of one group that are all answered alike. A capability's
+// score is the mean weighted so; the statistics take each group's weighted total as one observation, so a weight moves
+// the mean, and adds no evidence. Samples of one case are one cluster likewise.
 //
 // # Scores
 //
-// Every score is oriented so that larger is better. Accuracy and recall are 0 or 1 a case. Bits per byte
-// are stored negated: -2.1 is a model that needs 2.1 bits for a byte; reports print 2.1 and say that less is
-// better.
+// Every score is oriented so that larger is better. Accuracy and recall of built suites are 0 or 1 a case. Bits per
+// byte, and what a scorer says is better when it is less, are stored negated: -2.1 is a model that needs 2.1 bits for a
+// byte; reports print 2.1 and say that less is better. Package score holds the scorers.
 //
 // # The gate
 //

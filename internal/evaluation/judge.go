@@ -71,6 +71,9 @@ func (g Gate) sheets() (candidate, baseline sheet, faults []string) {
 	if err := g.Suite.Check(); err != nil {
 		faults = append(faults, err.Error())
 	}
+	if err := g.Suite.forGates(); err != nil {
+		faults = append(faults, err.Error())
+	}
 	for _, name := range g.Policy.Exact {
 		if !slices.ContainsFunc(g.Suite.Capabilities, func(c Capability) bool { return c.Name == name }) {
 			faults = append(faults, fmt.Sprintf("exact limits are asked for %q, which the suite does not hold", name))

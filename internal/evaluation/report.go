@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/refitml/refit/internal/evaluation/score"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -83,7 +84,7 @@ func (r Report) Markdown() string {
 	}
 	for _, c := range v.Capabilities {
 		metric, sign := c.Metric, 1.0
-		if c.Metric == BitsPerByte {
+		if score.Less(c.Metric) {
 			metric, sign = c.Metric+" (less is better)", -1
 		}
 		baseline, change, limits := "-", "-", "-"

@@ -90,15 +90,6 @@ func (c Capability) Binary() bool {
 	return ok && entry.Binary
 }
 
-// Negated says whether what is measured is better when it is less: scores are its negative.
-func (c Capability) Negated() bool {
-	if c.Scorer == nil {
-		return c.Kind == BitsPerByte
-	}
-	entry, ok := scorerEntry(c.Scorer.Name)
-	return ok && entry.Less
-}
-
 func scorerEntry(name string) (score.Entry, bool) {
 	table := score.Table()
 	at := slices.IndexFunc(table, func(e score.Entry) bool { return e.Name == name })
@@ -169,4 +160,14 @@ func (s Suite) Only(split string) (Suite, error) {
 		return only, lifecycle.Errorf(lifecycle.Invalid, "the suite has no case in the split %q", split)
 	}
 	return only, nil
+}
+
+// forGates refuses cases that variants may have been tried against: a gate that asks them proves nothing.
+func (s Suite) forGates() error {
+	for _, c := range s.Cases {
+		if c.Split == SearchSplit {
+			return lifecycle.Errorf(lifecycle.Invalid, "case %s is of the split %s, which gates refuse", c.ID, SearchSplit)
+		}
+	}
+	return nil
 }

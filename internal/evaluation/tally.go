@@ -12,7 +12,8 @@ import (
 // tally is one capability's comparison summed up: what the statistics need to know, by groups of cases.
 type tally struct {
 	Capability
-	cases, samples      int // samples is per case and side
+	cases, samples      int     // samples is per case and side
+	weight              float64 // of the cases, in all
 	groups              map[string]int
 	differences         []stats.Total // candidate minus baseline, a group each
 	before              []stats.Total // the baseline's scores, likewise
@@ -46,7 +47,8 @@ func tallies(s Suite, candidate, baseline sheet) []*tally {
 
 // add sums up one case. Where it was answered several times, every answer of one side is compared with every answer
 // of the other: which of two answers came first says nothing. So an answer that changes from time to time counts
-// by how often it is right, and differs from itself as often as chance has it.
+// by how often it is right, and differs from itself as often as chance has it. A case of weight w counts as w cases of
+// one group that are all answered alike: it moves the mean as they would, and proves no more than one case.
 func (t *tally) add(c Case, candidate, baseline []Answer) {
 	at, known := t.groups[c.Group]
 	if !known {
@@ -56,18 +58,21 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 	}
 	t.cases++
 	t.samples = len(candidate)
-	n := float64(t.samples)
+	weight := float64(max(1, c.Weight))
+	t.weight += weight
+	n := float64(t.samples) * weight
 	after, before := spreadOf(candidate), spreadOf(baseline)
 	d := &t.differences[at]
 	d.N += n
 	d.Sum += n * (after.mean - before.mean)
 	d.Squares += n * (after.variance + before.variance + (after.mean-before.mean)*(after.mean-before.mean))
+	b := &t.before[at]
 	for _, a := range baseline {
-		t.before[at].Add(a.Score)
+		b.Sum, b.Squares, b.N = b.Sum+weight*a.Score, b.Squares+weight*a.Score*a.Score, b.N+weight
 	}
 	t.beyond = t.beyond || min(after.low, before.low) < 0 || max(after.high, before.high) > 1
-	t.candidate += after.mean
-	t.baseline += before.mean
+	t.candidate += weight * after.mean
+	t.baseline += weight * before.mean
 	t.list(c, candidate, baseline, after, before)
 }
 
@@ -111,9 +116,9 @@ func round(v, tolerance float64) float64 {
 }
 
 // grouped says whether some of the answers depend on one another.
-func (t *tally) grouped() bool { return len(t.differences) < t.cases*t.samples }
+func (t *tally) grouped() bool { return len(t.differences) < int(t.weight)*t.samples }
 
-func (t *tally) mean(sum float64) float64 { return sum / float64(t.cases) }
+func (t *tally) mean(sum float64) float64 { return sum / t.weight }
 
 // spread is what one side's answers to one case say.
 type spread struct{ mean, variance, low, high float64 }

@@ -83,6 +83,11 @@ type Entry struct {
 // Settings names the fields that the scorer's settings may have.
 func (e Entry) Settings() []string { return fieldsOf(reflect.TypeOf(e.settings)) }
 
+// Less says whether what a metric of the table names is better when it is less: scores are its negative.
+func Less(metric string) bool {
+	return slices.Contains([]string{"bits-per-byte", "seconds", "cost"}, metric) || strings.HasSuffix(metric, "-perplexity")
+}
+
 // World is whom scorers may ask outside of this process. It is the operator's: a suite only names what is in it.
 type World struct {
 	Judges   map[string]Judge

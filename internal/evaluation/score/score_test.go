@@ -163,6 +163,10 @@ func TestEveryScorerIsListedOnceWithItsSource(t *testing.T) {
 		seen[entry.Name] = true
 	}
 	require.Equal(t, []string{"all", "case"}, Table()[2].Settings())
+	for name, settings := range map[string]string{"bits-per-byte": "", "perplexity": "", "latency": "", "cost": `{"input":1}`, "ndcg": "", "exact": ""} {
+		made := scorerOf(t, name, settings)
+		require.Equal(t, made.Entry.Less, Less(made.Metric), "reports must know what %s's metric %s means", name, made.Metric)
+	}
 }
 
 // judge gives its replies in turn and keeps what it was asked.
