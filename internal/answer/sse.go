@@ -23,6 +23,7 @@ type events struct {
 	r        *bufio.Reader
 	max      int  // bytes of one event
 	afterCR  bool // a line feed that comes next belongs to the line before
+	crlf     bool // the last line feed followed a carriage return
 	begun    bool // the byte order mark that may stand first is behind
 	now      event
 	leftOver event
@@ -91,6 +92,7 @@ func (s *events) line() ([]byte, error) {
 					return nil, err
 				}
 				from++
+				s.crlf = true
 				continue
 			}
 		}
@@ -101,17 +103,38 @@ func (s *events) line() ([]byte, error) {
 			}
 			continue
 		}
-		s.afterCR = ready[end] == '\r'
-		if err := s.take(ready[:end+1]); err != nil {
+		size := s.ending(end)
+		ready, _ = s.r.Peek(end + size) // they may have moved within the buffer
+		if err := s.take(ready); err != nil {
 			return nil, err
 		}
-		line := s.now.raw[from : len(s.now.raw)-1]
+		line := s.now.raw[from : len(s.now.raw)-size]
 		if !s.begun {
 			s.begun = true
 			line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
 		}
 		return line, nil
 	}
+}
+
+// ending gives the size of the end of line at a place of the buffer. A line feed that is there already is taken with its
+// carriage return, because some clients see no end of an event without it; so is one that must be on its way, because
+// lines of this stream ended so before. Where neither is so, nobody waits for it.
+func (s *events) ending(at int) (size int) {
+	there, _ := s.r.Peek(at + 1) // never fails: it was found there
+	if there[at] == '\n' {
+		s.crlf = false
+		return 1
+	}
+	if s.crlf || at+1 < s.r.Buffered() {
+		there, _ = s.r.Peek(at + 2)
+	}
+	s.crlf = len(there) > at+1 && there[at+1] == '\n'
+	s.afterCR = !s.crlf
+	if s.crlf {
+		return 2
+	}
+	return 1
 }
 
 // take moves bytes from the reader to the event.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -266,6 +267,31 @@ func TestEventsAreReadHoweverTheStreamIsCut(t *testing.T) {
 	}
 	_, err := newEvents(strings.NewReader("data: "+strings.Repeat("x", 100)), 50).next()
 	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "an event without end: %v", err)
+}
+
+// Clients that know only LF and CRLF see the end of an event with its last line feed.
+func TestAnEventIsWholeBeforeTheNextOneComes(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"\n\n", "\r\n\r\n", "\r\r"} {
+		for _, cut := range []int{0, 1} { // bytes of the event that come by themselves
+			t.Run(fmt.Sprintf("%q, %d apart", end, cut), func(t *testing.T) {
+				t.Parallel()
+				stream, w := io.Pipe()
+				defer w.Close()
+				s := newEvents(stream, 1000)
+				for range 3 {
+					event := "data: a" + end
+					go func() {
+						_, _ = w.Write([]byte(event[:len(event)-cut]))
+						_, _ = w.Write([]byte(event[len(event)-cut:]))
+					}()
+					e, err := s.next() // would wait for ever
+					require.NoError(t, err)
+					require.Equal(t, event, string(e.raw))
+				}
+			})
+		}
+	}
 }
 
 func FuzzEvents(f *testing.F) {

@@ -149,11 +149,14 @@ func leaving(ctx context.Context, client openai.Client) error {
 	if _, err := client.Chat.Completions.New(short, ask("wait")); !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("a time-out was expected: %w", err)
 	}
-	// Seen with v3.98.0: the first event is given only when more comes, so the time ends the wait for it.
 	reading, leave := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer leave()
 	stream := client.Chat.Completions.NewStreaming(reading, ask("wait"))
+	first := stream.Next()
 	for stream.Next() {
+	}
+	if !first {
+		return errors.New("the first event came only with the next")
 	}
 	if err := stream.Err(); !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("a stream that was left: %w", err)
