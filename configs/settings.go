@@ -70,6 +70,7 @@ type Gateway struct {
 	Drain        time.Duration `mapstructure:"drain"`         // how long a clean shutdown waits for requests
 
 	ConversationHeader string `mapstructure:"conversation_header"` // header by which clients name their conversations; default: none
+	ConversationClaim  string `mapstructure:"conversation_claim"`  // the header holds a JWT, and this claim of it is the name; default: it holds the name
 }
 
 // TLS is how a listener proves itself; with neither file it speaks plain HTTP. The files are read again when they
@@ -177,7 +178,7 @@ func setDefaults(v *viper.Viper) {
 		"temporal.tls": false, "temporal.ca_file": "", "temporal.cert_file": "", "temporal.key_file": "", "temporal.api_key": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
 		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.keys": "", "gateway.key_file": "",
-		"gateway.client_header": "", "gateway.conversation_header": "",
+		"gateway.client_header": "", "gateway.conversation_header": "", "gateway.conversation_claim": "",
 		"gateway.tls.cert_file": "", "gateway.tls.key_file": "", "gateway.drain": 20 * time.Second,
 		"control.listen": "127.0.0.1:8090", "control.tls.cert_file": "", "control.tls.key_file": "", "control.ca_file": "",
 		"control.url": "", "control.token_file": "", "control.tokens": []any{},

@@ -52,7 +52,8 @@ func (p *process) runGateway(ctx context.Context, s *shared) (err error) {
 		Keys:  p.keyPolicy(listener),
 		Store: gateway.Record{Registry: record}, Indexes: gateway.CachedIndexes{Cache: cache}, Capture: spool,
 		Secret: configs.Secret, Key: key, ClientHeader: p.settings.Gateway.ClientHeader, Drain: p.settings.Gateway.Drain,
-		ConversationHeader: p.settings.Gateway.ConversationHeader, Traces: traces.Provider(), Metrics: p.metrics, MetricsHandler: telemetry.Handler(p.metrics), Log: p.log,
+		ConversationHeader: p.settings.Gateway.ConversationHeader, ConversationClaim: p.settings.Gateway.ConversationClaim,
+		Traces: traces.Provider(), Metrics: p.metrics, MetricsHandler: telemetry.Handler(p.metrics), Log: p.log,
 	})
 	if err != nil {
 		return errors.Join(err, spool.Close())

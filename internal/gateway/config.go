@@ -86,6 +86,7 @@ type Config struct {
 	ClientHeader string // header by which a proxy in front names the client; default: none is trusted
 
 	ConversationHeader string // header by which clients name their conversations; default: none, so the first user text tells
+	ConversationClaim  string // where it holds a JWT: the claim that is the name
 
 	MaxBody   int64         // bytes of a request; default 1 MiB
 	Patience  time.Duration // with a client that sends no head, or takes nothing of its answer; default 30s
@@ -110,6 +111,9 @@ func (c Config) withDefaults() (Config, error) {
 	var faults lifecycle.Problems
 	if c.Store == nil || c.Indexes == nil || c.Capture == nil {
 		faults.Add("store, indexes, capture", "missing", "give all three")
+	}
+	if c.ConversationClaim != "" && c.ConversationHeader == "" {
+		faults.Add("gateway.conversation_claim", c.ConversationClaim, "name the header that the JWT stands in: gateway.conversation_header")
 	}
 	if c.StateDir == "" {
 		faults.Add("state folder", "none", "give a folder that survives restarts")

@@ -15,7 +15,7 @@
 // An answer carries x-refit-release (digest of the release that answered), x-refit-interaction (what feedback
 // refers to) and x-refit-conversation. Handing the last one back keeps a conversation together, also over several
 // gateways; it is signed, so nobody can choose a side with it. Without it a conversation is client and its name
-// in Config.ConversationHeader, or client and first user text. Of these headers only the signed token is believed from
+// in Config.ConversationHeader (which may be a claim of a JWT there, Config.ConversationClaim), or client and first user text. Of these headers only the signed token is believed from
 // a client, and none from a model server.
 // Where Config.Keys asks for it, and it does unless it is told otherwise, every path below /v1 needs an API key in
 // force, as Authorization: Bearer; without one it answers 401 before a byte of the body is read. A key opens the

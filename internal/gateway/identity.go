@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"hash"
 	"net"
 	"net/http"
@@ -146,17 +147,65 @@ func (s signer) client(r *http.Request, trusted, key string) string {
 // maxName bounds a conversation's name in a header; a longer one is none.
 const maxName = 256
 
-// identify says which conversation a request belongs to: that of its token, else client and name, where named is the
-// header by which clients name their conversations, else client and first user text. The text may be long, so HighwayHash reads it: keyed as HMAC is, the same after a restart, and ten times as fast.
+// named gives the name that the client gave its conversation; "" where it gave none. A JWT's signature is not checked:
+// whoever may send the header may choose the name, with a claim as without, and a name is hashed together with its client.
+func (c Config) named(header http.Header) string {
+	if c.ConversationHeader == "" {
+		return ""
+	}
+	value := header.Get(c.ConversationHeader)
+	if c.ConversationClaim != "" {
+		value = claim(value, c.ConversationClaim)
+	}
+	if len(value) > maxName {
+		return ""
+	}
+	return value
+}
+
+// maxJWT bounds a JWT that is read, in bytes.
+const maxJWT = 16 << 10
+
+// claim gives a claim of a JWT (RFC 7519) in its compact form, with or without Bearer before it, that is a string or
+// a number; "" where there is none.
+func claim(jwt, name string) string {
+	jwt = strings.TrimPrefix(jwt, "Bearer ")
+	_, rest, _ := strings.Cut(jwt, ".")
+	payload, _, signed := strings.Cut(rest, ".")
+	if !signed || len(jwt) > maxJWT {
+		return ""
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil {
+		return ""
+	}
+	var claims map[string]json.RawMessage
+	if json.Unmarshal(raw, &claims) != nil {
+		return ""
+	}
+	var text string
+	if json.Unmarshal(claims[name], &text) == nil {
+		return text
+	}
+	var number json.Number
+	if json.Unmarshal(claims[name], &number) != nil {
+		return ""
+	}
+	return number.String()
+}
+
+// identify says which conversation a request belongs to: that of its token, else client and name, where the client gave
+// one, else client and first user text. The text may be long, so HighwayHash reads it: keyed as HMAC is, the same after
+// a restart, and ten times as fast.
 // Two conversations of one client that begin with the same words are one conversation to the gateway as long as
 // the client hands no token back.
-func (s signer) identify(service, client string, first []byte, header http.Header, named string) (token, bool) {
+func (s signer) identify(service, client string, first []byte, header http.Header, name string) (token, bool) {
 	if t, ok := s.open(service, header.Get(headerConversation)); ok {
 		return t, true
 	}
 	var t token
 	begins := "conversation"
-	if name := header.Get(named); name != "" && len(name) <= maxName {
+	if name != "" {
 		begins, first = "named conversation", []byte(name)
 	}
 	text := highwayhash.Sum128(first, s.text[:])

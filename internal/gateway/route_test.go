@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -134,7 +135,8 @@ func TestConversationsAreKnownByTheirNameOrFirstWords(t *testing.T) {
 	s := newSigner(bytes.Repeat([]byte("k"), 32))
 	header := func(name string) http.Header { return http.Header{"X-Thread": {name}} }
 	hash := func(client, first, name, named string) conversationHash {
-		tok, signed := s.identify("docs", client, []byte(first), header(name), named)
+		h := header(name)
+		tok, signed := s.identify("docs", client, []byte(first), h, Config{ConversationHeader: named}.named(h))
 		require.False(t, signed)
 		return tok.hash
 	}
@@ -148,7 +150,34 @@ func TestConversationsAreKnownByTheirNameOrFirstWords(t *testing.T) {
 	signed := token{hash: conversationHash{1}}
 	h := header("t1")
 	h.Set(headerConversation, s.seal("docs", signed))
-	tok, ok := s.identify("docs", "ann", nil, h, "X-Thread")
+	tok, ok := s.identify("docs", "ann", nil, h, "t1")
 	require.True(t, ok, "the token comes before the name")
 	require.Equal(t, signed, tok)
+}
+
+func TestAClaimOfAJWTNamesAConversation(t *testing.T) {
+	t.Parallel()
+	jwt := func(payload string) string {
+		return "eyJhbGciOiJub25lIn0." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2lnbmVk"
+	}
+	long := strings.Repeat("x", maxName+1)
+	for value, want := range map[string]string{
+		jwt(`{"sid":"a","sub":"ann"}`):      "a",
+		"Bearer " + jwt(`{"sid":"a"}`):      "a",
+		jwt(`{"sid":12345678901234567890}`): "12345678901234567890",
+		jwt(`{"sub":"ann"}`):                "",
+		jwt(`{"sid":{"of":"a"}}`):           "",
+		jwt(`{"sid":null}`):                 "",
+		jwt(`{"sid":"` + long + `"}`):       "",
+		jwt(`{"sid":"a"`):                   "",
+		"a":                                 "",
+		"a.b":                               "",
+		"a.!.c":                             "",
+		jwt(`{"x":"` + strings.Repeat("x", maxJWT) + `","sid":"a"}`): "",
+	} {
+		c := Config{ConversationHeader: "X-Id-Token", ConversationClaim: "sid"}
+		require.Equal(t, want, c.named(http.Header{"X-Id-Token": {value}}), "%.80s", value)
+	}
+	_, err := Config{ConversationClaim: "sid"}.withDefaults()
+	require.ErrorContains(t, err, "gateway.conversation_header")
 }

@@ -77,7 +77,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		defer place.done(serverUnasked)
 		queued := g.config.Now().Sub(arrived)
 		client := g.signer.client(r, g.config.ClientHeader, caller.id())
-		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header, g.config.ConversationHeader)
+		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header, g.config.named(r.Header))
 		decided := l.admit(ctx, conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
 		l.numbers.inFlight.Inc()
 		defer l.numbers.inFlight.Dec()
