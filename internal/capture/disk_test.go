@@ -72,6 +72,9 @@ func (f diskFile) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	f.d.syncs++
+	if _, err := f.File.Stat(); err != nil { // it is closed already
+		return err
+	}
 	return f.d.sync
 }
 
@@ -288,7 +291,7 @@ func TestASlowDiskHoldsNoAnswerUpForLong(t *testing.T) {
 func TestWhatIsWrittenIsSyncedInGroups(t *testing.T) {
 	t.Parallel()
 	d := &disk{free: -1}
-	s := openOn(t, d, SpoolConfig{Flush: time.Millisecond})
+	s := openOn(t, d, SpoolConfig{Flush: time.Millisecond, Segment: 2000})
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
@@ -304,6 +307,7 @@ func TestWhatIsWrittenIsSyncedInGroups(t *testing.T) {
 		return len(s.unsynced)
 	}
 	require.Eventually(t, func() bool { return unsynced() == 0 }, 10*time.Second, time.Millisecond, "a sync follows without another write")
+	require.Zero(t, s.Losses().Unsynced, "a file was closed before it was synced")
 	d.set(func(d *disk) {
 		require.Positive(t, d.syncs)
 		d.sync = errors.New("the device is gone")
@@ -311,6 +315,29 @@ func TestWhatIsWrittenIsSyncedInGroups(t *testing.T) {
 	err := s.Feedback(t.Context(), lifecycle.Feedback{ID: "f", Service: "docs", Interaction: "i", Kind: "thumbs-up"})
 	require.Equal(t, lifecycle.Unavailable, lifecycle.KindOf(err))
 	require.Positive(t, s.Losses().Unsynced)
+}
+
+// A system says once that it could not write a file. Whoever waits for what stands in that file hears of it, also when
+// that sync was not theirs.
+func TestAFailedSyncIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	d := &disk{free: -1}
+	s := openOn(t, d, SpoolConfig{Flush: time.Hour})
+	take(s, interaction(1))
+	s.mu.Lock()
+	file := s.active.records
+	s.mu.Unlock()
+	d.set(func(d *disk) { d.sync = errors.New("input/output error") })
+	s.syncAll()
+	d.set(func(d *disk) { d.sync = nil })
+	told := make(chan error, 1)
+	s.mu.Lock()
+	s.awaiting = append(s.awaiting, awaited{told, file})
+	s.mu.Unlock()
+	s.syncAll()
+	require.ErrorContains(t, <-told, "input/output error")
+	require.NoError(t, s.Feedback(t.Context(), lifecycle.Feedback{ID: "f", Service: "docs", Interaction: "i", Kind: "thumbs-up"}),
+		"what comes next goes to another file")
 }
 
 // However full the disk is and whoever asks, every request is in exactly one place.

@@ -32,8 +32,10 @@ type file interface {
 // handle is an open file. It is closed by who syncs it last.
 type handle struct {
 	file    file
-	dirty   bool // stands in unsynced
-	retired bool // nothing is written to it any more
+	dirty   bool  // stands in unsynced
+	syncing bool  // a sync of it is under way, or about to begin
+	retired bool  // nothing is written to it any more
+	failed  error // a sync of it failed: what a power cut would leave of it is not known, whatever a later sync says
 }
 
 func createFile(path string) (file, error) {
@@ -47,7 +49,7 @@ func (g *segment) retire() {
 			continue
 		}
 		h.retired = true
-		if !h.dirty {
+		if !h.dirty && !h.syncing {
 			_ = h.file.Close() // all of it is synced
 		}
 	}

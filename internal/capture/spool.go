@@ -57,8 +57,8 @@ type Spool struct {
 	read     int64      // offset in segments[0] up to which records were loaded
 	ahead    ahead      // what need not be read to be loaded
 	unsynced []*handle
-	newFiles bool           // since the folder was synced
-	awaiting []chan<- error // told after the next sync
+	newFiles bool      // since the folder was synced
+	awaiting []awaited // told after the next sync
 }
 
 // entry is a record on its way to the disk.
@@ -86,6 +86,12 @@ func (e *entry) giveUp() (bytes int64) {
 }
 
 func (e *entry) size() int64 { return int64(len(e.payload) + e.said + 2*frameHeader) }
+
+// awaited is somebody who waits until what was written to a file is synced.
+type awaited struct {
+	told chan<- error
+	file *handle
+}
 
 // OpenSpool cuts torn tails off, begins a new segment and starts the writer; Close ends it. A folder that
 // another process uses is Busy. A disk that takes nothing is no reason not to start: records wait in memory.

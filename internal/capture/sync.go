@@ -35,19 +35,23 @@ func (s *Spool) syncAll() {
 	files, folder, waiting := s.unsynced, s.newFiles, s.awaiting
 	s.unsynced, s.newFiles, s.awaiting = nil, false, nil
 	for _, h := range files {
-		h.dirty = false // from here on it may be written, and stand in unsynced, again
+		h.dirty, h.syncing = false, true // from here on it may be written, and stand in unsynced, again
 	}
 	s.mu.Unlock()
-	var faults []error
-	for _, h := range files {
-		faults = append(faults, h.file.Sync())
+	faults := make([]error, len(files))
+	for i, h := range files {
+		faults[i] = h.file.Sync()
 	}
+	var lost error
 	if folder {
-		faults = append(faults, syncFolder(s.config.Dir))
+		lost = syncFolder(s.config.Dir)
 	}
-	err := errors.Join(faults...)
+	err := errors.Join(append(faults, lost)...)
 	s.mu.Lock()
-	for _, h := range files {
+	s.newFiles = s.newFiles || lost != nil
+	for i, h := range files {
+		h.syncing = false
+		s.distrust(h, faults[i])
 		if h.retired && !h.dirty {
 			_ = h.file.Close() // all of it is synced, or nothing more can be done for it
 		}
@@ -55,12 +59,28 @@ func (s *Spool) syncAll() {
 	if err != nil {
 		s.losses.Unsynced++
 	}
+	told := make([]error, len(waiting))
+	for i, w := range waiting {
+		told[i] = errors.Join(w.file.failed, lost) // its file may have been among an earlier sync's
+	}
 	s.mu.Unlock()
 	if err != nil {
 		s.config.Log.Error("capture could not sync its spool; a power cut may lose what was written last", "error", err)
 	}
-	for _, w := range waiting {
-		w <- spoolError(err, "sync the spool")
+	for i, w := range waiting {
+		w.told <- spoolError(told[i], "sync the spool")
+	}
+}
+
+// distrust remembers that a sync of a file failed: systems say so once, and then forget what they could not write. What
+// comes next goes to another file. The lock is held.
+func (s *Spool) distrust(h *handle, err error) {
+	if err == nil {
+		return
+	}
+	h.failed = err
+	if a := s.active; a != nil && (a.records == h || a.texts == h) {
+		a.spoiled = true
 	}
 }
 

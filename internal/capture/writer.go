@@ -191,7 +191,7 @@ func (s *Spool) writeSome(w *writer, most int) (n int, err error) {
 		s.ahead.add(s.active, began, w.ends[i], e, s.config.Ahead)
 		began = w.ends[i]
 		if e.synced != nil {
-			s.awaiting = append(s.awaiting, e.synced)
+			s.awaiting = append(s.awaiting, awaited{e.synced, s.active.records})
 			poke(s.hurry)
 		}
 	}
