@@ -103,12 +103,17 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 		defer unfinished.Close()
 	}
 	answered := int64(len(have))
+	questions := suite.Questions()
 	show := func() {
-		progress.set(lifecycle.Progress{Step: answered, Total: int64(len(suite.Cases)), Message: "answering"})
+		progress.set(lifecycle.Progress{Step: answered, Total: int64(questions), Message: "answering"})
 	}
 	show()
+	world, err := e.world()
+	if err != nil {
+		return nil, err
+	}
 	list, err := evaluation.AskAll(ctx, suite, model, model, evaluation.Asking{
-		Parallel: model.parallel, Have: have,
+		Parallel: model.parallel, Have: have, Speaker: model, World: world,
 		Answered: func(a evaluation.Answer) {
 			answered++
 			show()
@@ -120,8 +125,8 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 			}
 		},
 	})
-	if err == nil && len(list) != len(suite.Cases) {
-		err = lifecycle.Errorf(lifecycle.Internal, "%d answers to %d cases", len(list), len(suite.Cases))
+	if err == nil && len(list) != questions {
+		err = lifecycle.Errorf(lifecycle.Internal, "%d answers to %d questions", len(list), questions)
 	}
 	return list, lifecycle.Wrap(err, "put suite %s to release %s", in.Suite.Short(), in.Release.Short())
 }
@@ -141,7 +146,7 @@ func keepAnswer(to *os.File, a evaluation.Answer) error {
 
 // openUnfinished gives the answers that a try before this one got, and the file to add to. A torn last line is cut
 // off; a file that cannot be read is begun anew.
-func (e Evaluation) openUnfinished(in steps.AnswerInput) (*os.File, map[string]evaluation.Answer, error) {
+func (e Evaluation) openUnfinished(in steps.AnswerInput) (*os.File, []evaluation.Answer, error) {
 	if e.Unfinished == "" {
 		return nil, nil, nil
 	}
@@ -156,11 +161,9 @@ func (e Evaluation) openUnfinished(in steps.AnswerInput) (*os.File, map[string]e
 	raw = raw[:bytes.LastIndexByte(raw, '\n')+1]
 	answers, err := evaluation.ReadAnswers(bytes.NewReader(raw))
 	fits := err == nil && answers.Suite == in.Suite && answers.Release == in.Release
-	have := map[string]evaluation.Answer{}
+	var have []evaluation.Answer
 	if fits {
-		for _, a := range answers.List {
-			have[a.Case] = a
-		}
+		have = answers.List
 	} else {
 		var head bytes.Buffer
 		if err := (evaluation.Answers{Suite: in.Suite, Release: in.Release}).Write(&head); err != nil {

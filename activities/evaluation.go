@@ -20,7 +20,9 @@ type Evaluation struct {
 	Engines    map[string]serving.Engine              // the same as the promotion's
 	Unfinished string                                 // folder that keeps the answers of suites that are not through; empty: they are asked anew
 	Path       *answer.Path                           // that users' requests take; default answer.New(answer.Settings{})
-	Secret     func(reference string) (string, error) // reads env:NAME or file:PATH; needed where a service names an api_key
+	Secret     func(reference string) (string, error) // reads env:NAME or file:PATH; needed where a service or a judge names an api_key
+	Judges     map[string]Judge                       // models that suites may name as judges
+	Commands   map[string]Command                     // programs that suites may name as scorers
 	Log        *slog.Logger                           // default slog.Default()
 }
 
@@ -244,6 +246,7 @@ func (e Evaluation) attempt(ctx context.Context, service string, plan steps.Eval
 	return len(others) + 1, err
 }
 
+// readSuite gives what gates may ask of a suite.
 func (e Evaluation) readSuite(ctx context.Context, digest lifecycle.Digest) (evaluation.Suite, error) {
 	root, err := e.open(ctx, lifecycle.SuiteArtifact, digest)
 	if err != nil {
@@ -251,6 +254,9 @@ func (e Evaluation) readSuite(ctx context.Context, digest lifecycle.Digest) (eva
 	}
 	defer root.Close()
 	suite, err := evaluation.ReadSuite(root.FS())
+	if err == nil {
+		suite, err = suite.Only(evaluation.GateSplit)
+	}
 	return suite, lifecycle.Wrap(err, "read suite %s", digest.Short())
 }
 

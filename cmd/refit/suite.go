@@ -1,21 +1,24 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/refitml/refit/internal/evaluation"
 	"github.com/refitml/refit/internal/evaluation/form"
+	"github.com/refitml/refit/internal/evaluation/imports"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
 func newSuite(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "suite", Short: "Check and import suites of cases"}
-	cmd.AddCommand(newSuiteCheck(a))
+	cmd.AddCommand(newSuiteCheck(a), newSuiteImport(a))
 	return cmd
 }
 
@@ -71,4 +74,84 @@ func readSuiteAt(path string) (evaluation.Suite, error) {
 	}
 	defer root.Close()
 	return form.Read(root.FS(), name)
+}
+
+func newSuiteImport(a *app) *cobra.Command {
+	var format, out, name string
+	var how imports.Options
+	cmd := &cobra.Command{
+		Use: "import FILE...", Short: "Make a suite of what another evaluation tool wrote", Args: cobra.MinimumNArgs(1),
+		Long: "Read files of one format and write a suite as people write it, into a folder that is new or empty. Answers that the\n" +
+			"files hold are written beside it, scored anew. What could not be carried over is told on standard error.\n\n" +
+			"Formats: jsonl (input and ideal, as OpenAI evals has its samples), lm-eval (samples_*.jsonl of --log_samples),\n" +
+			"inspect (logs, .json and .eval), promptfoo (results as JSON).",
+	}
+	cmd.Flags().StringVar(&format, "from", "", "format: "+strings.Join(imports.Formats(), ", "))
+	cmd.Flags().StringVar(&out, "out", "", "folder to write")
+	cmd.Flags().StringVar(&name, "name", "imported", "of the suite")
+	cmd.Flags().StringVar(&how.Score, "score", "", "scorer of answers in words (default: the one most like the tool's)")
+	for _, required := range []string{"from", "out"} {
+		_ = cmd.MarkFlagRequired(required) // it is there
+	}
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		result, err := importFiles(name, format, how, args)
+		if err != nil {
+			return err
+		}
+		digest, err := result.Suite.Digest()
+		if err == nil {
+			err = writeImported(out, result, digest)
+		}
+		if err != nil {
+			return err
+		}
+		for _, note := range result.Notes {
+			fmt.Fprintln(a.diagnostics, "note:", note)
+		}
+		return a.report(checkedSuite{result.Suite.Name, digest, result.Suite.Summaries()}, nil, func(w io.Writer) {
+			fmt.Fprintf(w, "%d cases, %d answers in %s, digest %s\n", len(result.Suite.Cases), len(result.Answers), out, digest)
+		})
+	}
+	return cmd
+}
+
+func importFiles(name, format string, how imports.Options, paths []string) (imports.Result, error) {
+	var files []imports.File
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return imports.Result{}, lifecycle.Errorf(lifecycle.Invalid, "open what is to be imported: %w", err)
+		}
+		defer f.Close()
+		files = append(files, imports.File{Name: path, Read: f})
+	}
+	return imports.Import(name, format, how, files...)
+}
+
+// answersFile holds imported answers, in the form in which gates keep them; they are of no release.
+const answersFile = "answers.jsonl"
+
+func writeImported(dir string, result imports.Result, digest lifecycle.Digest) error {
+	if there, err := os.ReadDir(dir); err == nil && len(there) > 0 {
+		return lifecycle.Errorf(lifecycle.Conflict, "folder %s is not empty; give a new one", dir)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return lifecycle.Errorf(lifecycle.Invalid, "make the folder: %w", err)
+	}
+	if err := form.Write(result.Suite, folder(dir)); err != nil || len(result.Answers) == 0 {
+		return err
+	}
+	f, err := folder(dir).Create(answersFile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(evaluation.Answers{Suite: digest, List: result.Answers}.Write(f), f.Close())
+}
+
+// folder is a new folder of files.
+type folder string
+
+// Create makes a file that is not there yet.
+func (f folder) Create(name string) (io.WriteCloser, error) {
+	return os.OpenFile(filepath.Join(string(f), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 }

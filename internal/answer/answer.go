@@ -91,6 +91,7 @@ type Result struct {
 	Usage      lifecycle.Usage   // as the model server counted; zero where it did not say
 	Finish     string            // of the first choice
 	Passages   []string          // IDs of what was retrieved, best first
+	Shown      []Passage         // likewise with its texts, where the release's prompt shows passages
 	Scores     []float64         // of Passages
 	Parameters []byte            // numbers that the answer was made with, as a JSON object; nil for embeddings
 	Guardrails []string          // rules that minded the answer, as "deny-pattern[1]" or "pii[2]:email": kind and place; trimming is none

@@ -77,6 +77,9 @@ func (r *run) retrieve(ctx context.Context) ([]Passage, error) {
 		r.result.Passages = append(r.result.Passages, p.ID)
 		r.result.Scores = append(r.result.Scores, p.Score)
 	}
+	if r.bundle.context != nil {
+		r.result.Shown = passages
+	}
 	return passages, nil
 }
 

@@ -32,6 +32,32 @@ func (c Client) Complete(ctx context.Context, prompt string, max int) (string, e
 	return said.Choices[0].Text, nil
 }
 
+// Chat asks as a user asks and gives what the user would read: the release's prompt, retrieval, parameters and rules
+// hold. Body is a request of /v1/chat/completions without a model, and no stream. An answer without text is empty.
+func (c Client) Chat(ctx context.Context, body map[string]any) (string, Result, error) {
+	body["model"] = c.model()
+	raw, err := requestWith(body)
+	if err != nil {
+		return "", Result{}, err
+	}
+	var got buffer
+	result, err := c.Path.Do(ctx, c.Bundle, c.Upstream, Request{Endpoint: Chat, Body: raw}, &got)
+	if err != nil {
+		return "", result, lifecycle.Wrap(err, "answer a chat")
+	}
+	var said struct {
+		Choices []struct {
+			Message struct {
+				Content string `json:"content"`
+			} `json:"message"`
+		} `json:"choices"`
+	}
+	if err := json.Unmarshal(got.body, &said); err != nil || len(said.Choices) == 0 {
+		return "", result, lifecycle.Errorf(lifecycle.Unavailable, "the answer to a chat is not one")
+	}
+	return said.Choices[0].Message.Content, result, nil
+}
+
 // Score gives the natural logarithm of the probability of each token of text after the first, given the
 // ones before it, and the byte in text where that token begins. The first token has no probability; it ends
 // where the first offset says. A server that does not score a text given to it is Unavailable.

@@ -27,6 +27,7 @@ const (
 	xsys        = "golang.org/x/sys"
 	highwayhash = "github.com/minio/highwayhash"
 	jsonschema  = "github.com/invopop/jsonschema"
+	compress    = "github.com/klauspost/compress"
 	schemaCheck = "github.com/santhosh-tekuri/jsonschema/v6"
 	testify     = "github.com/stretchr/testify"
 	protobuf    = "google.golang.org/protobuf"
@@ -42,6 +43,7 @@ const (
 	evaluation = "internal/evaluation"
 	score      = "internal/evaluation/score"
 	form       = "internal/evaluation/form"
+	imports    = "internal/evaluation/imports"
 	rollout    = "internal/rollout"
 	feedback   = "internal/feedback"
 	answer     = "internal/answer"
@@ -74,6 +76,7 @@ var table = map[string]row{
 	retrieval:  {rooms: []string{lifecycle, stats}, never: world},
 	evaluation: {rooms: []string{lifecycle, stats, score}, never: world},
 	form:       {rooms: []string{lifecycle, evaluation, score}, modules: []string{yaml}, never: world},
+	imports:    {rooms: []string{lifecycle, evaluation, score}, modules: []string{compress}, never: world},
 	score:      {rooms: []string{lifecycle}, modules: []string{schemaCheck}, never: world},
 	rollout:    {rooms: []string{lifecycle, stats}, never: world},
 	feedback:   {rooms: []string{lifecycle, stats}, never: world},
@@ -102,7 +105,7 @@ var table = map[string]row{
 	workflows: {rooms: []string{lifecycle, steps}, modules: []string{temporalSDK, temporalAPI}, never: []string{pgx, minio, gonum}},
 	activities: {
 		rooms: []string{
-			lifecycle, steps, stats, corpus, retrieval, evaluation, rollout, feedback, answer,
+			lifecycle, steps, stats, corpus, retrieval, evaluation, form, score, rollout, feedback, answer,
 			registry, capture, compute, serving, artifacts,
 		},
 		modules: []string{temporalSDK, temporalAPI, xmod},
@@ -116,7 +119,7 @@ var table = map[string]row{
 	"cmd/refit": {
 		rooms: []string{
 			lifecycle, steps, configs, control, console, gateway, workers, activities, registry, capture,
-			compute, serving, artifacts, telemetry, evaluation, form,
+			compute, serving, artifacts, telemetry, evaluation, form, imports,
 		},
 		modules: []string{cobra, viper, temporalSDK, prometheus, xsync},
 	},

@@ -4,34 +4,43 @@ import (
 	"context"
 	"sync"
 
+	"github.com/refitml/refit/internal/evaluation/score"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// Asking says how a whole suite is put to a release. The zero value works.
+// Asking says how a whole suite is put to a release. The zero value works for suites that need no more.
 type Asking struct {
-	Parallel int               // cases at once; default 4
-	Have     map[string]Answer // answers from before, by case; they are not asked for again
-	Answered func(Answer)      // called with each new answer, one call at a time; nil for none
+	Parallel int          // answers at once; default 4
+	Have     []Answer     // answers from before; they are not asked for again
+	Answered func(Answer) // called with each new answer, one call at a time; nil for none
+	Speaker  Speaker      // answers in words; nil where the suite asks for none
+	World    score.World  // whom scorers may ask
 }
 
-// AskAll puts every case of a suite and gives the answers in the suite's order. At the first case that
-// could not be put it stops and gives that error with the answers so far: they may be handed in again as Have.
+// AskAll puts every case of a suite, as often as its capability says, and gives the answers in the suite's order. Cases
+// that no gate may ask are Invalid. At the first answer that could not be had it stops and gives that error with the answers
+// so far: they may be handed in again as Have. What could be asked and not be scored is no answer.
 func AskAll(ctx context.Context, s Suite, model Completer, search Searcher, how Asking) ([]Answer, error) {
 	setDefault(&how.Parallel, 4)
+	if err := s.forGates(); err != nil {
+		return nil, err
+	}
+	asker, err := newAsker(s, model, search, how)
+	if err != nil {
+		return nil, err
+	}
+	questions := s.questions()
+	got := make([]*Answer, len(questions))
+	s.take(got, questions, how.Have)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	kinds := map[string]string{}
-	for _, c := range s.Capabilities {
-		kinds[c.Name] = c.Kind
-	}
-	got := make([]*Answer, len(s.Cases))
 	next := make(chan int)
 	var mutex sync.Mutex // of Answered
 	var workers sync.WaitGroup
-	for range min(how.Parallel, len(s.Cases)) {
+	for range min(how.Parallel, len(questions)) {
 		workers.Go(func() {
 			for i := range next {
-				a, err := Ask(ctx, kinds[s.Cases[i].Capability], s.Cases[i], model, search)
+				a, err := asker.ask(ctx, s.Cases[questions[i].at], questions[i].sample)
 				if err != nil {
 					stop(err)
 					continue
@@ -46,9 +55,8 @@ func AskAll(ctx context.Context, s Suite, model Completer, search Searcher, how 
 		})
 	}
 feed:
-	for i, c := range s.Cases {
-		if have, ok := how.Have[c.ID]; ok {
-			got[i] = &have
+	for i := range questions {
+		if got[i] != nil {
 			continue
 		}
 		select {
@@ -66,7 +74,44 @@ feed:
 		}
 	}
 	if err := context.Cause(ctx); err != nil {
-		return answers, lifecycle.Wrap(err, "answer %d of %d cases", len(answers), len(s.Cases))
+		return answers, lifecycle.Wrap(err, "got %d of %d answers", len(answers), len(questions))
 	}
 	return answers, nil
+}
+
+// question is one case, by its place in the suite, asked for one time.
+type question struct{ at, sample int }
+
+// questions lists what the suite asks, sample after sample of each case.
+func (s Suite) questions() []question {
+	samples := map[string]int{}
+	for _, c := range s.Capabilities {
+		samples[c.Name] = c.Samples()
+	}
+	list := make([]question, 0, len(s.Cases))
+	for i := range s.Cases {
+		for sample := range samples[s.Cases[i].Capability] {
+			list = append(list, question{i, sample})
+		}
+	}
+	return list
+}
+
+// Questions is how many answers the suite asks for.
+func (s Suite) Questions() int { return len(s.questions()) }
+
+// take puts the answers that there are in their places.
+func (s Suite) take(got []*Answer, questions []question, have []Answer) {
+	if len(have) == 0 {
+		return
+	}
+	at := make(map[place]int, len(questions))
+	for i, q := range questions {
+		at[place{s.Cases[q.at].ID, q.sample}] = i
+	}
+	for _, a := range have {
+		if i, asked := at[place{a.Case, a.Sample}]; asked {
+			got[i] = &a
+		}
+	}
 }

@@ -1,15 +1,14 @@
 package evaluation
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
+	"encoding/json"
 	"math"
 	"slices"
 	"strings"
 	"unicode"
 
+	"github.com/refitml/refit/internal/evaluation/score"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -27,32 +26,63 @@ type Searcher interface {
 	SearchDocuments(ctx context.Context, query string, k int) ([]string, error)
 }
 
+// Speaker is a release that answers a chat, through the code that users meet.
+type Speaker interface {
+	// Say answers; the last message is the user's.
+	Say(ctx context.Context, chat []Message, how Speaking) (Spoken, error)
+}
+
+// Speaking is what a client may ask of an answer. Whether it holds is for the release to say.
+type Speaking struct {
+	Temperature, TopP *float64
+	MaxTokens         int // 0: the release's
+	Seed              int64
+}
+
+// Spoken is an answer as its user would get it.
+type Spoken struct {
+	Text       string
+	Passages   []string // that the release showed to the model
+	Seconds    float64
+	Usage      lifecycle.Usage // zero where the server did not tell
+	Parameters json.RawMessage // numbers that the answer was made with
+}
+
 // Answer is what came of one case, asked once.
 type Answer struct {
 	Case       string  `json:"case"`
 	Capability string  `json:"capability"`
 	Sample     int     `json:"sample,omitempty"` // from 0; cases that are asked repeatedly have several answers
 	Score      float64 `json:"score"`            // larger is better
-	Said       string  `json:"said,omitempty"`   // word said or chosen, bounded
+	Said       string  `json:"said,omitempty"`   // what was said or chosen, bounded
 	Bits       float64 `json:"bits,omitempty"`   // of a scored text
 	Bytes      int     `json:"bytes,omitempty"`
-	Rank       int     `json:"rank,omitempty"` // of the right document from 1; 0 where it is not among the first ten
+	Rank       int     `json:"rank,omitempty"` // of the first right document from 1; 0 where it was not found
+
+	// Of answers in words.
+	Seconds    float64         `json:"seconds,omitempty"` // that a user would have waited
+	Usage      lifecycle.Usage `json:"usage,omitzero"`
+	Seed       int64           `json:"seed,omitempty"` // asked for
+	Parameters json.RawMessage `json:"parameters,omitempty"`
 }
 
 const (
 	wordTokens  = 8  // tokens that a word is given
 	searchDepth = 10 // documents asked for
 	maxSaid     = 200
+	maxSpoken   = 4 << 10 // bytes of an answer in words that are kept
 )
 
-// Ask puts one case. An error means that there is no answer; a wrong answer is none. Searcher may be nil
-// where the suite has no retrieval case.
+// Ask puts one case of a kind that needs no scorer. An error means that there is no answer; a wrong answer is none.
+// Searcher may be nil where the suite has no retrieval case.
 func Ask(ctx context.Context, kind string, c Case, model Completer, search Searcher) (Answer, error) {
 	a := Answer{Case: c.ID, Capability: c.Capability}
 	var err error
 	switch kind {
 	case BitsPerByte:
-		a.Bits, a.Bytes, err = bits(ctx, c.Text, model)
+		var m measured
+		m, err = bits(ctx, c.Text, model)
+		a.Bits, a.Bytes = m.bits, m.bytes
 		a.Score = -a.Bits / float64(max(1, a.Bytes))
 	case NextToken:
 		var said string
@@ -93,23 +123,29 @@ func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
 // bits scores a text. A line break stands before it, because a first token has no probability; where a
 // server scores from later on (it cut the text to its context), that is an error and no better score.
-func bits(ctx context.Context, text string, model Completer) (float64, int, error) {
+func bits(ctx context.Context, text string, model Completer) (measured, error) {
 	text = "\n" + text
 	logprobs, offsets, err := model.Score(ctx, text)
 	if err != nil {
-		return 0, 0, err
+		return measured{}, err
 	}
 	if err := checkScores(text, logprobs, offsets); err != nil {
-		return 0, 0, err
+		return measured{}, err
 	}
 	if first := offsets[0]; first > maxFirst {
-		return 0, 0, lifecycle.Errorf(lifecycle.Invalid, "the server scored from byte %d only: the text does not fit its context", first)
+		return measured{}, lifecycle.Errorf(lifecycle.Invalid, "the server scored from byte %d only: the text does not fit its context", first)
 	}
 	var sum float64
 	for _, l := range logprobs {
 		sum -= l / math.Ln2
 	}
-	return sum, len(text) - offsets[0], nil
+	return measured{bits: sum, bytes: len(text) - offsets[0], tokens: len(logprobs)}, nil
+}
+
+// measured is how well a text was foreseen.
+type measured struct {
+	bits          float64
+	bytes, tokens int
 }
 
 // maxFirst is how many bytes a first token may have before it counts as a cut text.
@@ -131,32 +167,40 @@ func checkScores(text string, logprobs []float64, offsets []int) error {
 func likeliest(ctx context.Context, c Case, model Completer) (string, error) {
 	best, said := math.Inf(-1), ""
 	for _, word := range c.Choices {
-		text := c.Text + " " + word
-		logprobs, offsets, err := model.Score(ctx, text)
+		choice, err := continuation(ctx, c.Text, " "+word, model)
 		if err != nil {
 			return "", err
 		}
-		if err := checkScores(text, logprobs, offsets); err != nil {
-			return "", err
-		}
-		sum, tokens := 0.0, 0
-		for i, l := range logprobs {
-			end := len(text)
-			if i+1 < len(offsets) {
-				end = offsets[i+1]
-			}
-			if end > len(c.Text) {
-				sum, tokens = sum+l, tokens+1
-			}
-		}
-		if tokens == 0 {
-			return "", lifecycle.Errorf(lifecycle.Unavailable, "no token of the word was scored")
-		}
-		if sum > best {
-			best, said = sum, word
+		if choice.Logprob > best {
+			best, said = choice.Logprob, word
 		}
 	}
 	return said, nil
+}
+
+// continuation gives the likelihood of a text after another one.
+func continuation(ctx context.Context, before, after string, model Completer) (score.Choice, error) {
+	choice, text := score.Choice{Text: after}, before+after
+	logprobs, offsets, err := model.Score(ctx, text)
+	if err != nil {
+		return choice, err
+	}
+	if err := checkScores(text, logprobs, offsets); err != nil {
+		return choice, err
+	}
+	for i, l := range logprobs {
+		end := len(text)
+		if i+1 < len(offsets) {
+			end = offsets[i+1]
+		}
+		if end > len(before) {
+			choice.Logprob, choice.Tokens = choice.Logprob+l, choice.Tokens+1
+		}
+	}
+	if choice.Tokens == 0 {
+		return choice, lifecycle.Errorf(lifecycle.Unavailable, "no token of the word was scored")
+	}
+	return choice, nil
 }
 
 // firstWord gives the first run of letters at the beginning of what was said.
@@ -170,43 +214,4 @@ func firstWord(said string) string {
 		word = strings.ToValidUTF8(word[:maxSaid], "")
 	}
 	return word
-}
-
-// Answers is what one release said to one suite.
-type Answers struct {
-	Suite   lifecycle.Digest `json:"suite"`   // artifact
-	Release lifecycle.Digest `json:"release"` // that answered
-	List    []Answer         `json:"-"`
-}
-
-// Write writes a first line that names suite and release, and one line an answer.
-func (a Answers) Write(w io.Writer) error {
-	out := bufio.NewWriter(w)
-	if err := writeLine(out, a); err != nil {
-		return fmt.Errorf("write answers: %w", err)
-	}
-	for _, each := range a.List {
-		if err := writeLine(out, each); err != nil {
-			return fmt.Errorf("write answers: %w", err)
-		}
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write answers: %w", err)
-	}
-	return nil
-}
-
-// ReadAnswers reads what Write wrote.
-func ReadAnswers(r io.Reader) (Answers, error) {
-	in := bufio.NewReader(r)
-	head, err := in.ReadSlice('\n')
-	if err != nil {
-		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
-	}
-	var a Answers
-	if err := strictly(head, &a); err != nil {
-		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
-	}
-	a.List, err = readLines[Answer](in, "answers")
-	return a, err
 }

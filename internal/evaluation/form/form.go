@@ -1,6 +1,7 @@
 package form
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -14,45 +15,45 @@ import (
 
 // suiteForm and the types below are the form; their tags are its field names.
 type suiteForm struct {
-	Suite        string           `yaml:"suite"`
-	Seed         whole            `yaml:"seed"`
-	Split        string           `yaml:"split"`
-	Capabilities []capabilityForm `yaml:"capabilities"`
+	Suite        string           `yaml:"suite,omitempty"`
+	Seed         whole            `yaml:"seed,omitempty"`
+	Split        string           `yaml:"split,omitempty"`
+	Capabilities []capabilityForm `yaml:"capabilities,omitempty"`
 }
 
 type capabilityForm struct {
-	Name     string        `yaml:"name"`
-	Ask      string        `yaml:"ask"`
-	Score    scorerForm    `yaml:"score"`
-	Margin   *float64      `yaml:"margin"`
-	Split    string        `yaml:"split"`
-	Tags     []string      `yaml:"tags"`
-	Sampling *samplingForm `yaml:"sampling"`
-	Files    []string      `yaml:"files"`
-	Cases    []caseForm    `yaml:"cases"`
+	Name     string        `yaml:"name,omitempty"`
+	Ask      string        `yaml:"ask,omitempty"`
+	Score    scorerForm    `yaml:"score,omitempty"`
+	Margin   *float64      `yaml:"margin,omitempty"`
+	Split    string        `yaml:"split,omitempty"`
+	Tags     []string      `yaml:"tags,omitempty"`
+	Sampling *samplingForm `yaml:"sampling,omitempty"`
+	Files    []string      `yaml:"files,omitempty"`
+	Cases    []caseForm    `yaml:"cases,omitempty"`
 }
 
 type samplingForm struct {
-	Samples     whole    `yaml:"samples"`
-	Temperature *float64 `yaml:"temperature"`
-	TopP        *float64 `yaml:"top_p"`
-	MaxTokens   whole    `yaml:"max_tokens"`
-	Seed        whole    `yaml:"seed"`
+	Samples     whole    `yaml:"samples,omitempty"`
+	Temperature *float64 `yaml:"temperature,omitempty"`
+	TopP        *float64 `yaml:"top_p,omitempty"`
+	MaxTokens   whole    `yaml:"max_tokens,omitempty"`
+	Seed        whole    `yaml:"seed,omitempty"`
 }
 
 type caseForm struct {
-	ID       string             `yaml:"id" json:"id"`
-	Group    string             `yaml:"group" json:"group"`
-	Weight   whole              `yaml:"weight" json:"weight"`
-	Tags     []string           `yaml:"tags" json:"tags"`
-	Split    string             `yaml:"split" json:"split"`
-	Text     string             `yaml:"text" json:"text"`
-	Messages []messageForm      `yaml:"messages" json:"messages"`
-	Want     words              `yaml:"want" json:"want"`
-	Choices  []string           `yaml:"choices" json:"choices"`
-	Relevant map[string]float64 `yaml:"relevant" json:"relevant"`
-	Passages []string           `yaml:"passages" json:"passages"`
-	Human    *humanForm         `yaml:"human" json:"human"`
+	ID       string             `yaml:"id,omitempty" json:"id,omitempty"`
+	Group    string             `yaml:"group,omitempty" json:"group,omitempty"`
+	Weight   whole              `yaml:"weight,omitempty" json:"weight,omitempty"`
+	Tags     []string           `yaml:"tags,omitempty" json:"tags,omitempty"`
+	Split    string             `yaml:"split,omitempty" json:"split,omitempty"`
+	Text     string             `yaml:"text,omitempty" json:"text,omitempty"`
+	Messages []messageForm      `yaml:"messages,omitempty" json:"messages,omitempty"`
+	Want     words              `yaml:"want,omitempty" json:"want,omitempty"`
+	Choices  []string           `yaml:"choices,omitempty" json:"choices,omitempty"`
+	Relevant map[string]float64 `yaml:"relevant,omitempty" json:"relevant,omitempty"`
+	Passages []string           `yaml:"passages,omitempty" json:"passages,omitempty"`
+	Human    *humanForm         `yaml:"human,omitempty" json:"human,omitempty"`
 }
 
 type messageForm struct {
@@ -117,10 +118,27 @@ func (w *words) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// MarshalJSON writes one text as a text.
+func (w words) MarshalJSON() ([]byte, error) {
+	if len(w) == 1 {
+		return encoded(w[0])
+	}
+	return encoded([]string(w))
+}
+
+// encoded is JSON in which <, > and & stand as they are.
+func encoded(v any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return bytes.TrimSpace(out.Bytes()), err
+}
+
 // scorerForm is a scorer's name, or its name and settings.
 type scorerForm struct {
-	Name     string         `yaml:"name"`
-	Settings map[string]any `yaml:"settings"`
+	Name     string         `yaml:"name,omitempty"`
+	Settings map[string]any `yaml:"settings,omitempty"`
 }
 
 // UnmarshalYAML reads a name alone, too.
@@ -132,13 +150,27 @@ func (s *scorerForm) UnmarshalYAML(node *yaml.Node) error {
 	return node.Decode((*plain)(s))
 }
 
+// MarshalYAML writes a name alone where there are no settings.
+func (s scorerForm) MarshalYAML() (any, error) {
+	if len(s.Settings) == 0 {
+		return s.Name, nil
+	}
+	type plain scorerForm
+	return plain(s), nil
+}
+
 // fields names the fields of a type of the form.
 func fields(t reflect.Type) []string {
 	var names []string
 	for i := range t.NumField() {
-		names = append(names, t.Field(i).Tag.Get("yaml"))
+		names = append(names, nameOf(t.Field(i)))
 	}
 	return names
+}
+
+func nameOf(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+	return name
 }
 
 // strict adds a fault for each field that a type does not have, and for aliases.
@@ -173,7 +205,7 @@ func fieldOf(t reflect.Type, key *yaml.Node, fault func(line int, format string,
 		return anything
 	}
 	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("yaml") == key.Value {
+		if nameOf(t.Field(i)) == key.Value {
 			return t.Field(i).Type
 		}
 	}

@@ -183,6 +183,9 @@ func (r *reader) capability(s *evaluation.Suite, form suiteForm, c capabilityFor
 		r.fault(at, "name: %q; give 1 to 63 small letters, digits and dashes", c.Name)
 	}
 	r.scorer(&made, c, at)
+	if made.Sampling != nil && c.Ask != evaluation.Generate {
+		r.fault(at, "sampling: given; only generate is sampled")
+	}
 	before := len(s.Cases)
 	split := cmp.Or(c.Split, form.Split)
 	if inline := child(node, "cases"); inline != nil {

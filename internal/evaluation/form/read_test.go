@@ -142,6 +142,23 @@ func TestASuiteBecomesTheSameTreeAndIsReadBack(t *testing.T) {
 	require.Equal(t, s.Cases, read.Cases)
 }
 
+func TestASuiteIsWrittenAsPeopleWriteIt(t *testing.T) {
+	t.Parallel()
+	s, err := Read(folder(sample), File)
+	require.NoError(t, err)
+	to := tree{fstest.MapFS{}}
+	require.NoError(t, Write(s, to))
+	require.Contains(t, string(to.MapFS[File].Data), "    score: token-f1\n")
+	again, err := Read(to.MapFS, File)
+	require.NoError(t, err)
+	digest, err := s.Digest()
+	require.NoError(t, err)
+	same, err := again.Digest()
+	require.NoError(t, err)
+	require.Equal(t, digest, same)
+	require.Equal(t, s.Cases, again.Cases)
+}
+
 func TestAnIDIsOfWhatIsAskedAndNotOfWhatIsRight(t *testing.T) {
 	t.Parallel()
 	id := func(yaml string) string {
@@ -205,6 +222,7 @@ func TestFaultsAreToldWithFileAndLine(t *testing.T) {
 		"no file":                  {func(f fstest.MapFS) { delete(f, File) }, []string{"suite.yaml: it cannot be read"}},
 		"too large":                {func(f fstest.MapFS) { f[File].Data = bytes.Repeat([]byte("#\n"), maxYAML) }, []string{"put cases into files of JSONL"}},
 		"a temperature":            {swap("temperature: 0.7", "temperature: 7"), []string{"suite.yaml:5: sampling.temperature: 7"}},
+		"sampled likelihood":       {swap("margin: 0.1\n", "margin: 0.1\n    sampling: {samples: 2}\n"), []string{"only generate is sampled"}},
 		"gates are asked nothing":  {swap("{text: \"1 + 1?\", want: 2}", "{text: \"1 + 1?\", want: 2, split: search}"), []string{"give gates cases of it"}},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -13,6 +13,13 @@ type likeliestSettings struct {
 	By string `json:"by"` // sum (default), bytes or tokens: what each choice's log-likelihood is divided by
 }
 
+// ChosenBy is what the scorer divides log-likelihoods by: sum, bytes or tokens.
+func ChosenBy(spec Spec) (string, error) {
+	var s likeliestSettings
+	err := decode(spec.Settings, &s)
+	return cmp.Or(s.By, "sum"), err
+}
+
 // likeliest is right where the one likeliest choice is a reference. Two that are equally likely are no choice.
 func likeliest(s likeliestSettings, _ World) (Scorer, error) {
 	s.By = cmp.Or(s.By, "sum")
