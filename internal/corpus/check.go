@@ -21,7 +21,6 @@ const (
 	Symbols       Reason = "symbols"        // see Quality
 	Repetition    Reason = "repetition"     // see Quality
 	Secret        Reason = "secret"         // holds a key, token or password
-	Contaminated  Reason = "contaminated"   // shares an n-gram with the evaluation
 	Duplicate     Reason = "duplicate"      // the same words were kept before
 	NearDuplicate Reason = "near-duplicate" // nearly the same shingles were kept before
 	SameID        Reason = "same-id"        // another text of this ID was kept before, or there is no ID
@@ -37,8 +36,6 @@ type Policy struct {
 	MaxSecrets   float64 `json:"max_secrets,omitempty"`   // a larger share with secrets refuses: the source is not what it should be; default 0.01
 	HeldOut      float64 `json:"held_out,omitempty"`      // share kept for evaluation; default 0.05
 	SplitBy      string  `json:"split_by,omitempty"`      // SplitByDocument or SplitBySource; default by document
-
-	Known *Overlap `json:"-"` // texts that must not be trained on; nil: none
 }
 
 func (p Policy) withDefaults() Policy {
@@ -164,9 +161,6 @@ func (c *check) judge(doc Document) Reason {
 	if kind := c.secrets.find(doc.Title + "\n" + doc.Text); kind != "" {
 		c.card.SecretKinds[kind]++
 		return Secret
-	}
-	if c.policy.Known.Hits(doc.Text) {
-		return Contaminated
 	}
 	if doc.ID == "" || c.ids[doc.ID] {
 		return SameID

@@ -26,8 +26,6 @@ func prose(seed, length int) string {
 func TestCheckNamesWhyADocumentWasDropped(t *testing.T) {
 	t.Parallel()
 	long := prose(1, 60)
-	known := NewOverlap(0)
-	require.True(t, known.Add(prose(2, 30)))
 	key := "-----BEGIN RSA " + "PRIVATE KEY-----\n" + strings.Repeat("MIIEpAIBAAKCAQEA0Zx3", 5) + "\n-----END"
 	for name, tc := range map[string]struct {
 		text string
@@ -42,14 +40,13 @@ func TestCheckNamesWhyADocumentWasDropped(t *testing.T) {
 		"lines again":     {strings.Repeat("the same line of text again\n", 10), Repetition},
 		"phrases again":   {strings.Repeat("round and round and round ", 30), Repetition},
 		"private key":     {"Here is how to sign:\n" + key, Secret},
-		"contaminated":    {prose(9, 20) + "; " + strings.ToUpper(prose(2, 20)), Contaminated},
 		"the same words":  {strings.ReplaceAll(long, " ", "\n"), Duplicate},
 		"nearly the same": {long + " and one more", NearDuplicate},
 		"good":            {prose(4, 60), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, err := Check(sequence(Document{ID: "first", Text: long}, Document{ID: "second", Text: tc.text}), Policy{Known: known})
+			out, err := Check(sequence(Document{ID: "first", Text: long}, Document{ID: "second", Text: tc.text}), Policy{})
 			require.NoError(t, err)
 			if tc.want == "" {
 				require.Empty(t, out.Card.Dropped)
@@ -207,17 +204,6 @@ func TestNearDuplicatesByTheirAgreement(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, found[0], 55)
 	require.Zero(t, found[1])
-}
-
-func TestOverlapKnowsShortTextsAsAWhole(t *testing.T) {
-	t.Parallel()
-	o := NewOverlap(0)
-	require.False(t, o.Add("only seven words stand in this one"))
-	require.True(t, o.Add("exactly nine words stand here in this short one"))
-	require.True(t, o.Hits("Before. Exactly nine words: stand here in this short one! After."))
-	require.False(t, o.Hits("exactly nine words stand here in this short two"))
-	require.False(t, (*Overlap)(nil).Hits("anything"))
-	require.True(t, NewOverlap(3).Add("three words only"))
 }
 
 func TestADatasetComesBackAsItWasWritten(t *testing.T) {

@@ -38,18 +38,24 @@ func Write(out Creator, checked Checked) error {
 		split string
 		docs  []Document
 	}{{TrainSplit, checked.Train}, {HeldOutSplit, checked.HeldOut}} {
-		if err := writeSplit(out, part.split, part.docs); err != nil {
+		if err := writeSplit(out, part.split, each(part.docs)); err != nil {
 			return lifecycle.Wrap(err, "write the %s part of a dataset", part.split)
 		}
 	}
-	card, err := json.MarshalIndent(checked.Card, "", "  ")
-	if err != nil {
-		return lifecycle.Wrap(err, "encode a data card")
-	}
-	return lifecycle.Wrap(writeFile(out, CardFile, append(card, '\n')), "write a data card")
+	return writeCard(out, checked.Card)
 }
 
-func writeSplit(out Creator, split string, docs []Document) error {
+func each(docs []Document) iter.Seq2[Document, error] {
+	return func(yield func(Document, error) bool) {
+		for _, d := range docs {
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
+func writeSplit(out Creator, split string, docs iter.Seq2[Document, error]) error {
 	var shard bytes.Buffer
 	number := 0
 	flush := func() error {
@@ -60,7 +66,10 @@ func writeSplit(out Creator, split string, docs []Document) error {
 	}
 	encoder := json.NewEncoder(&shard)
 	encoder.SetEscapeHTML(false)
-	for _, d := range docs {
+	for d, err := range docs {
+		if err != nil {
+			return err
+		}
 		before := shard.Len()
 		if err := encoder.Encode(d); err != nil {
 			return lifecycle.Wrap(err, "encode document %q", d.ID)
