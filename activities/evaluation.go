@@ -21,6 +21,7 @@ type Evaluation struct {
 	Unfinished string                                 // folder that keeps the answers of suites that are not through; empty: they are asked anew
 	Path       *answer.Path                           // that users' requests take; default answer.New(answer.Settings{})
 	Secret     func(reference string) (string, error) // reads env:NAME or file:PATH; needed where a service or a judge names an api_key
+	Roots      []string                               // folders that suites of people may lie in
 	Judges     map[string]Judge                       // models that suites may name as judges
 	Commands   map[string]Command                     // programs that suites may name as scorers
 	Log        *slog.Logger                           // default slog.Default()
@@ -87,13 +88,37 @@ func (e Evaluation) judged(ctx context.Context, service string, plan steps.Evalu
 	return &verdict, nil
 }
 
-// suite builds the service's suite of the held-out documents and relevance pairs of its newest datasets. The
-// same ones give the same artifact.
+// suite makes what the service's gates ask: the suite that its declaration points to, and what it declares to be built of
+// held-out documents. The same ones give the same artifact.
 func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lifecycle.Actor) (lifecycle.Digest, error) {
-	if len(service.Evaluation.Capabilities) == 0 {
+	if len(service.Evaluation.Capabilities) == 0 && !service.Evaluation.Suite.Given() {
 		return "", lifecycle.Errorf(lifecycle.Invalid,
-			"evaluation.capabilities: none; a release passes no gate that asks nothing, so declare what the model must be able to do")
+			"evaluation: neither suite nor capabilities; a release passes no gate that asks nothing, so declare what the model must be able to do")
 	}
+	var suite evaluation.Suite
+	var parents []lifecycle.Digest
+	var err error
+	if len(service.Evaluation.Capabilities) > 0 {
+		if suite, parents, err = e.built(ctx, service); err != nil {
+			return "", err
+		}
+	}
+	if service.Evaluation.Suite.Given() {
+		written, err := e.written(ctx, service.Evaluation.Suite)
+		if err != nil {
+			return "", lifecycle.Wrap(err, "read the suite of %s", service.Name)
+		}
+		suite = written.With(suite)
+	}
+	ref, err := e.keep(ctx, lifecycle.Artifact{
+		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.SuiteArtifact}, Service: service.Name, MadeBy: by, Parents: unique(parents),
+		Labels: map[string]string{"cases": strconv.Itoa(len(suite.Cases)), "capabilities": strconv.Itoa(len(suite.Capabilities))},
+	}, func(to tree) error { return suite.Write(to) })
+	return ref.Digest, err
+}
+
+// built makes cases of the held-out documents and relevance pairs of the service's newest datasets.
+func (e Evaluation) built(ctx context.Context, service lifecycle.Service) (evaluation.Suite, []lifecycle.Digest, error) {
 	var plans []evaluation.Plan
 	var parents []lifecycle.Digest
 	for _, capability := range service.Evaluation.Capabilities {
@@ -103,32 +128,25 @@ func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lif
 				capability.Name, capability.Corpus)
 		}
 		if err != nil {
-			return "", err
+			return evaluation.Suite{}, nil, err
 		}
 		root, err := e.open(ctx, lifecycle.DatasetArtifact, dataset.Digest)
 		if err != nil {
-			return "", err
+			return evaluation.Suite{}, nil, err
 		}
 		defer root.Close()
 		plan := evaluation.Plan{Capability: capability, Documents: heldOut(corpus.Read(root.FS(), corpus.HeldOutSplit))}
 		if capability.Kind == evaluation.Retrieval {
 			pairs, err := readPairs(root.FS())
 			if err != nil {
-				return "", err
+				return evaluation.Suite{}, nil, err
 			}
 			plan.Queries = queries(pairs)
 		}
 		plans, parents = append(plans, plan), append(parents, dataset.Digest)
 	}
 	built, err := evaluation.Build(suiteSeed, evaluation.Window{}, plans...)
-	if err != nil {
-		return "", lifecycle.Wrap(err, "build the suite of %s", service.Name)
-	}
-	ref, err := e.keep(ctx, lifecycle.Artifact{
-		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.SuiteArtifact}, Service: service.Name, MadeBy: by, Parents: unique(parents),
-		Labels: map[string]string{"cases": strconv.Itoa(len(built.Cases)), "capabilities": strconv.Itoa(len(built.Capabilities))},
-	}, func(to tree) error { return built.Write(to) })
-	return ref.Digest, err
+	return built, parents, lifecycle.Wrap(err, "build the suite of %s", service.Name)
 }
 
 func heldOut(docs iter.Seq2[corpus.Document, error]) iter.Seq2[evaluation.Document, error] {

@@ -185,7 +185,7 @@ func TestWhatCannotBeAskedIsNoPlan(t *testing.T) {
 	require.NoError(t, err)
 	err = plan(steps.PlanEvaluationInput{Release: string(id)})
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
-	require.ErrorContains(t, err, "evaluation.capabilities: none")
+	require.ErrorContains(t, err, "evaluation: neither suite nor capabilities")
 
 	declared := service("docs")
 	declared.Evaluation.Capabilities = []lifecycle.Capability{{Name: "text", Kind: "bits-per-byte", Corpus: "base"}}

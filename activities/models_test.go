@@ -23,9 +23,10 @@ type models struct {
 
 	mu      sync.Mutex
 	loaded  map[string]bool
-	price   map[string]float64 // by served name, in nats a byte; default 1
-	asked   map[string]int64   // completions, by served name
-	before  func(n int64)      // called before completion n of all is answered, from 1; nil: nothing
+	price   map[string]float64                  // by served name, in nats a byte; default 1
+	asked   map[string]int64                    // completions, by served name
+	said    func(model, question string) string // to a chat; nil: nothing is said
+	before  func(n int64)                       // called before completion n of all is answered, from 1; nil: nothing
 	served  int64
 	unloads []string
 }
@@ -35,6 +36,7 @@ func newModels(t *testing.T) *models {
 	m := &models{loaded: map[string]bool{}, price: map[string]float64{}, asked: map[string]int64{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/completions", m.complete)
+	mux.HandleFunc("POST /v1/chat/completions", m.chat)
 	mux.HandleFunc("POST /v1/embeddings", m.embed)
 	mux.HandleFunc("GET /metrics", m.metrics)
 	server := httptest.NewServer(mux)
@@ -95,6 +97,27 @@ func (m *models) complete(w http.ResponseWriter, r *http.Request) {
 		choice["text"], choice["logprobs"] = asked.Prompt, scores(asked.Prompt, price)
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{"object": "text_completion", "model": asked.Model, "choices": []any{choice}})
+}
+
+func (m *models) chat(w http.ResponseWriter, r *http.Request) {
+	var asked struct {
+		Model    string `json:"model"`
+		Messages []struct {
+			Content string `json:"content"`
+		} `json:"messages"`
+	}
+	if json.NewDecoder(r.Body).Decode(&asked) != nil || len(asked.Messages) == 0 || m.said == nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	m.mu.Lock()
+	m.served++
+	m.mu.Unlock()
+	said := m.said(asked.Model, asked.Messages[len(asked.Messages)-1].Content)
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"object": "chat.completion", "model": asked.Model, "usage": map[string]any{"prompt_tokens": 9, "completion_tokens": 4},
+		"choices": []any{map[string]any{"index": 0, "finish_reason": "stop", "message": map[string]any{"role": "assistant", "content": said}}},
+	})
 }
 
 // scores prices a text by its tokens, each a run of characters up to a space.

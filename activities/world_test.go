@@ -39,6 +39,7 @@ type world struct {
 	activities.Shelf
 	db       registrytest.Database
 	captured *capture.Store
+	s3       artifacts.Config
 }
 
 func newWorld(t *testing.T) *world {
@@ -55,10 +56,11 @@ func newWorld(t *testing.T) *world {
 		} `json:"s3"`
 	}
 	require.NoError(t, json.Unmarshal(raw, &stack))
-	store, err := artifacts.Open(artifacts.Config{
+	w.s3 = artifacts.Config{
 		Endpoint: stack.S3.Endpoint, AccessKey: stack.S3.AccessKey, SecretKey: stack.S3.SecretKey, Bucket: stack.S3.Bucket,
 		Prefix: "test-activities/" + strings.ToLower(rand.Text()),
-	})
+	}
+	store, err := artifacts.Open(w.s3)
 	require.NoError(t, err)
 	require.NoError(t, store.EnsureBucket(t.Context()))
 	cache, err := artifacts.NewCache(store, t.TempDir())

@@ -325,6 +325,34 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	require.NotContains(t, err.Error(), p.cfg.SecretKey)
 }
 
+func TestFilesThatPeoplePutThereAreBroughtWithinBounds(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	s := p.open(t)
+	put := func(name, content string) {
+		_, err := p.raw.PutObject(t.Context(), p.cfg.Bucket, p.cfg.Prefix+"/"+name, strings.NewReader(content), int64(len(content)), minio.PutObjectOptions{})
+		require.NoError(t, err)
+	}
+	most := artifacts.Plain{Bytes: 10, Files: 2}
+	err := s.GetPlain(t.Context(), "suites/a", t.TempDir(), most)
+	require.True(t, lifecycle.Is(err, lifecycle.NotFound), "%v", err)
+	put("suites/a/suite.yaml", "12345")
+	put("suites/a/more/cases.jsonl", "67890")
+	put("suites/ab/other", "x")
+	dir := t.TempDir()
+	require.NoError(t, s.GetPlain(t.Context(), "suites/a", dir, most))
+	for name, want := range map[string]string{"suite.yaml": "12345", "more/cases.jsonl": "67890"} {
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+	require.NoFileExists(t, filepath.Join(dir, "other"))
+	err = s.GetPlain(t.Context(), "suites/a", t.TempDir(), artifacts.Plain{Bytes: 9, Files: 2})
+	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
+	err = s.GetPlain(t.Context(), "suites/a", t.TempDir(), artifacts.Plain{Bytes: 10, Files: 1})
+	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
+}
+
 func requireCorrupt(t *testing.T, err error, file string) {
 	t.Helper()
 	require.True(t, lifecycle.Is(err, lifecycle.Corrupt), "%v", err)

@@ -25,6 +25,7 @@ type Settings struct {
 	Control  Control  `mapstructure:"control"`
 	Grants   Grants   `mapstructure:"grants"`
 	Worker   Worker   `mapstructure:"worker"`
+	Scoring  Scoring  `mapstructure:"scoring"`
 	Traces   Traces   `mapstructure:"traces"`
 	Log      Log      `mapstructure:"log"`
 }
@@ -116,6 +117,26 @@ type Worker struct {
 	Drain     time.Duration `mapstructure:"drain"`      // how long a clean shutdown waits for steps
 }
 
+// Scoring is whom suites may ask for scores, by names that suites use. Suites bring none of it.
+type Scoring struct {
+	Judges   map[string]Judge        `mapstructure:"judges"`
+	Commands map[string]ScoreCommand `mapstructure:"commands"`
+}
+
+// Judge is a model behind an OpenAI-compatible endpoint.
+type Judge struct {
+	URL       string        `mapstructure:"url"`        // base address without /v1
+	Model     string        `mapstructure:"model"`      // to ask for
+	APIKey    string        `mapstructure:"api_key"`    // reference: env:NAME or file:/absolute/path
+	TimeLimit time.Duration `mapstructure:"time_limit"` // of one question; default 2m
+}
+
+// ScoreCommand is a program that scores: JSON on standard input, {"score": number} on standard output.
+type ScoreCommand struct {
+	Argv      []string      `mapstructure:"argv"`       // program and arguments; no shell
+	TimeLimit time.Duration `mapstructure:"time_limit"` // of one item; default 30s
+}
+
 // Traces says where gateways send the spans of sampled requests.
 type Traces struct {
 	Endpoint string            `mapstructure:"endpoint"` // of an OTLP/HTTP receiver, http://host:4318; empty: no spans are made
@@ -185,6 +206,7 @@ func setDefaults(v *viper.Viper) {
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
 		"worker.slots": 1, "worker.metrics": "", "worker.build_id": "", "worker.drain": 10 * time.Second,
+		"scoring.judges": map[string]any{}, "scoring.commands": map[string]any{},
 		"traces.endpoint": "", "traces.ratio": 0.01, "traces.parents": false, "traces.headers": map[string]string{},
 		"log.level": "info", "log.format": "text",
 	} {

@@ -53,6 +53,21 @@ control:
 	require.Equal(t, filepath.Join(s.Data, "control-token"), s.Control.TokenFile)
 }
 
+func TestWhomSuitesMayAskStandsInTheSettings(t *testing.T) {
+	s, err := Load(write(t, "settings.yaml", `
+scoring:
+  judges:
+    strict: {url: "http://127.0.0.1:9", model: judge-1, api_key: "env:KEY", time_limit: 10s}
+  commands:
+    own: {argv: [/opt/scorer, --fast], time_limit: 5s}
+`))
+	require.NoError(t, err)
+	require.Equal(t, map[string]Judge{"strict": {URL: "http://127.0.0.1:9", Model: "judge-1", APIKey: "env:KEY", TimeLimit: 10 * time.Second}}, s.Scoring.Judges)
+	require.Equal(t, map[string]ScoreCommand{"own": {Argv: []string{"/opt/scorer", "--fast"}, TimeLimit: 5 * time.Second}}, s.Scoring.Commands)
+	_, err = Load(write(t, "settings.yaml", "scoring: {judges: {strict: {urll: x}}}"))
+	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
+}
+
 func TestUnknownSettingsAreRefused(t *testing.T) {
 	for name, content := range map[string]string{"a field": "gateway: {lisen: x}", "a room": "gatewy: {listen: x}", "a type": "worker: {slots: many}"} {
 		_, err := Load(write(t, "settings.yaml", content))

@@ -101,7 +101,10 @@ func (p *process) activities(ctx context.Context, s *shared, temporal client.Cli
 		Jobs:       activities.Jobs{Shelf: shelf, Engines: jobs, Log: p.log},
 		Releases:   activities.Releases{Registry: record},
 		Index:      activities.Index{Shelf: shelf, Engines: servers, Secret: configs.Secret},
-		Evaluation: activities.Evaluation{Shelf: shelf, Engines: servers, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log},
+		Evaluation: activities.Evaluation{
+			Shelf: shelf, Engines: servers, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log,
+			Roots: p.settings.Worker.DataRoots, Judges: judges(p.settings.Scoring), Commands: scoreCommands(p.settings.Scoring),
+		},
 		Promotion: activities.Promotion{
 			Registry: record, Captured: captured, Cache: cache, Temporal: temporal, Engines: servers, Log: p.log,
 		},
@@ -109,6 +112,22 @@ func (p *process) activities(ctx context.Context, s *shared, temporal client.Cli
 		Archive: activities.Archive{Shelf: shelf, Captured: captured},
 	}
 	return set, store, nil
+}
+
+func judges(s configs.Scoring) map[string]activities.Judge {
+	all := map[string]activities.Judge{}
+	for name, j := range s.Judges {
+		all[name] = activities.Judge{URL: j.URL, Model: j.Model, APIKey: j.APIKey, TimeLimit: j.TimeLimit}
+	}
+	return all
+}
+
+func scoreCommands(s configs.Scoring) map[string]activities.Command {
+	all := map[string]activities.Command{}
+	for name, c := range s.Commands {
+		all[name] = activities.Command{Argv: c.Argv, TimeLimit: c.TimeLimit}
+	}
+	return all
 }
 
 // workflowPage gives a run's address in the Temporal UI, where there is one.

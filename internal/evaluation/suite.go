@@ -162,6 +162,14 @@ func (s Suite) Only(split string) (Suite, error) {
 	return only, nil
 }
 
+// With gives a suite of version 2 with another one's capabilities and cases behind its own. Names that stand in both are
+// for Check to find.
+func (s Suite) With(other Suite) Suite {
+	s.Capabilities = append(slices.Clone(s.Capabilities), other.Capabilities...)
+	s.Cases = append(slices.Clone(s.Cases), other.Cases...)
+	return s
+}
+
 // forGates refuses cases that variants may have been tried against: a gate that asks them proves nothing.
 func (s Suite) forGates() error {
 	for _, c := range s.Cases {

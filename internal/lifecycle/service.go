@@ -84,10 +84,22 @@ type ReleaseDefaults struct {
 	PostProcess []Rule     `json:"post_process,omitempty"`
 }
 
-// Evaluation is the gate's policy.
+// Evaluation is the gate's policy. What a suite that people wrote asks and what is built from held-out documents is asked
+// together.
 type Evaluation struct {
-	Capabilities []Capability `json:"capabilities,omitempty"`
+	Suite        SuiteSource  `json:"suite,omitzero"`
+	Capabilities []Capability `json:"capabilities,omitempty" jsonschema:"description=built from held-out documents"`
 }
+
+// SuiteSource says where a suite that people wrote lies: a folder with suite.yaml. It is read anew for every gate, and its
+// digest tells whether it is still the same.
+type SuiteSource struct {
+	Folder string `json:"folder,omitempty" jsonschema:"description=clean absolute path below one of the worker's data_roots"`
+	S3     string `json:"s3,omitempty" jsonschema:"description=prefix in the bucket of artifacts; in place of folder"`
+}
+
+// Given says whether there is one.
+func (s SuiteSource) Given() bool { return s != SuiteSource{} }
 
 // Capability is one thing that the model must be able to do.
 type Capability struct {

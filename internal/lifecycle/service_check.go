@@ -195,7 +195,20 @@ func (s Source) check(faults *Problems, at string) {
 	}
 }
 
+func (s SuiteSource) check(faults *Problems) {
+	switch {
+	case !s.Given():
+	case s.Folder != "" && s.S3 != "":
+		faults.Add("evaluation.suite", "folder and s3", "give one of them")
+	case s.Folder != "" && (!filepath.IsAbs(s.Folder) || filepath.Clean(s.Folder) != s.Folder):
+		faults.Add("evaluation.suite.folder", quote(s.Folder), "give a clean absolute path below one of the worker's data_roots")
+	case s.S3 != "" && !cleanRelative(s.S3):
+		faults.Add("evaluation.suite.s3", quote(s.S3), "give a clean prefix without a slash at either end, such as suites/support")
+	}
+}
+
 func (s Service) checkCapabilities(faults *Problems) {
+	s.Evaluation.Suite.check(faults)
 	seen := map[string]bool{}
 	for i, c := range s.Evaluation.Capabilities {
 		at := "evaluation.capabilities[" + itoa(i) + "]"

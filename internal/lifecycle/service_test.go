@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"encoding/json"
+	"strings"
 	"os"
 	"testing"
 
@@ -54,6 +55,22 @@ func TestParseServiceIsStrict(t *testing.T) {
 	} {
 		_, err := lifecycle.ParseService([]byte(text))
 		require.Truef(t, lifecycle.Is(err, lifecycle.Invalid), "%s: %v", name, err)
+	}
+}
+
+func TestASuiteLiesInOnePlace(t *testing.T) {
+	t.Parallel()
+	for source, fault := range map[string]string{
+		`{"folder": "/data/suites"}`: "", `{"s3": "suites/support"}`: "", `{}`: "",
+		`{"folder": "/data", "s3": "x"}`: "evaluation.suite: ", `{"folder": "suites"}`: "evaluation.suite.folder", `{"folder": "/data/../x"}`: "evaluation.suite.folder",
+		`{"s3": "/suites"}`: "evaluation.suite.s3", `{"s3": "../x"}`: "evaluation.suite.s3", `{"s3": "suites/"}`: "evaluation.suite.s3", `{"url": "x"}`: "unknown field",
+	} {
+		_, err := lifecycle.ParseService([]byte(strings.TrimSuffix(smallest, "}") + `, "evaluation": {"suite": ` + source + `}}`))
+		if fault == "" {
+			require.NoError(t, err, source)
+			continue
+		}
+		require.ErrorContains(t, err, fault, source)
 	}
 }
 
