@@ -21,6 +21,7 @@ const lastLoad = 5 * time.Second
 
 // runGateway needs neither Temporal nor the right to write to S3, and starts without any of its servers.
 func (p *process) runGateway(ctx context.Context, s *shared) (err error) {
+	defer gateway.HeapRoom()()
 	record, captured, err := s.record(ctx)
 	if err != nil {
 		return err

@@ -45,9 +45,11 @@ type Bundle struct {
 	ID      lifecycle.Digest
 	Release lifecycle.Release
 
-	index   Searcher
-	context *template.Template // nil: passages are not shown
-	chain   *chain
+	index    Searcher
+	context  *template.Template // nil: passages are not shown
+	chain    *chain
+	system   []byte // the system message, as it is put first; nil: none
+	sampling []parameter
 }
 
 // Upstream is one model server. A bundle may have many; the caller chooses one for each request.
@@ -67,12 +69,13 @@ type Request struct {
 	Asked    *Asked      // what Read gave, in place of Endpoint and Body; default: Do reads them
 
 	FirstByte time.Duration // until the server's answer begins; default Settings.FirstByte
+	Unkept    bool          // nobody reads Result.Input, so it stays empty
 
 	// Sending is called before a model server is asked for the answer, and may change Header; nil: nobody is told.
 	Sending func(http.Header)
 }
 
-// Sink takes the answer. Start comes at most once and before the first Write; Flush comes before
+// Sink takes the answer. Start comes at most once and before the first Write, and its header is not the sink's to change; Flush comes before
 // anybody waits for more of a stream, and at the end of the answer. The bytes of an answer that is no stream are the sink's to keep, those of
 // a stream's event only until Write returns.
 type Sink interface {
@@ -112,7 +115,10 @@ type Settings struct {
 }
 
 // Path answers requests. It holds no state but connections and is safe for concurrent use.
-type Path struct{ settings Settings }
+type Path struct {
+	settings Settings
+	targets  targets
+}
 
 // New makes a path.
 func New(settings Settings) *Path {
@@ -144,7 +150,10 @@ func setDefault[T comparable](field *T, value T) {
 // NewBundle makes a release ready: its template and its rules are compiled once. A release that retrieves
 // needs an index; what cannot be meant is Invalid.
 func NewBundle(release lifecycle.Release, index Searcher) (*Bundle, error) {
-	b := &Bundle{ID: release.ID(), Release: release, index: index}
+	b := &Bundle{ID: release.ID(), Release: release, index: index, sampling: samplingOf(release.Parameters)}
+	if release.Prompt.System != "" {
+		b.system = systemMessage(release.Prompt.System)
+	}
 	if release.Parameters.TopK > 0 && index == nil {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "release %s retrieves %d passages and has no index", b.ID.Short(), release.Parameters.TopK)
 	}

@@ -27,15 +27,30 @@ type asked struct {
 
 // Asked is a request that was read. It is read once: whoever decides by it and the path itself see the same, so
 // that no spelling of a body can mean one thing here and another there.
-type Asked struct{ asked }
+type Asked struct {
+	asked
+	memory shared
+}
 
 // Read reads a request's body. What Refit would have to guess about is Invalid.
 func Read(endpoint string, body []byte) (*Asked, error) {
-	a, err := understand(endpoint, body)
-	if err != nil {
+	a := &Asked{}
+	if err := a.understand(endpoint, body); err != nil {
 		return nil, lifecycle.Wrap(err, "read the request")
 	}
-	return &Asked{a}, nil
+	a.memory.users.Store(1)
+	return a, nil
+}
+
+// ReadBuffer is Read for a buffer, which is the request's from then on, also with an error: it goes back with Free.
+func ReadBuffer(endpoint string, b *Buffer) (*Asked, error) {
+	a, err := Read(endpoint, b.bytes)
+	if err != nil {
+		b.Free()
+		return nil, err
+	}
+	a.memory.buffer = b
+	return a, nil
 }
 
 // Model is the name that the client gave as model; "" where it gave none.
@@ -62,54 +77,56 @@ var samplingKeys = []string{
 	"repetition_penalty", "logit_bias",
 }
 
+// ownKeys are all that Refit reads or changes.
+var ownKeys = slices.Concat([]string{
+	"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "echo",
+}, samplingKeys, diffusionKeys)
+
 // understand reads a body. Whatever Refit would have to guess about is Invalid.
-func understand(endpoint string, body []byte) (asked, error) {
-	a := asked{endpoint: endpoint, lastUser: -1}
-	var err error
+func (a *asked) understand(endpoint string, body []byte) (err error) {
+	a.endpoint, a.lastUser = endpoint, -1
 	if a.body, err = parseObject(body); err != nil {
-		return a, err
+		return err
 	}
-	if err := a.body.exact(slices.Concat([]string{
-		"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "echo",
-	}, samplingKeys, diffusionKeys)...); err != nil {
-		return a, err
+	if err := a.body.exact(ownKeys...); err != nil {
+		return err
 	}
 	if at, ok := a.body.find("model"); ok {
 		if a.model = text(at.of(body)); a.model == "" && !isNull(at.of(body)) {
-			return a, lifecycle.Errorf(lifecycle.Invalid, "model: not a name")
+			return lifecycle.Errorf(lifecycle.Invalid, "model: not a name")
 		}
 	}
 	if endpoint == Embeddings {
 		if _, ok := a.body.find("input"); !ok {
-			return a, lifecycle.Errorf(lifecycle.Invalid, "input: missing; give the text to embed")
+			return lifecycle.Errorf(lifecycle.Invalid, "input: missing; give the text to embed")
 		}
-		return a, nil
+		return nil
 	}
 	if a.stream, err = a.flag("stream"); err != nil {
-		return a, err
+		return err
 	}
 	if endpoint == Images {
-		return a, a.readImage()
+		return a.readImage()
 	}
 	if at, ok := a.body.find("stream_options"); ok && !isNull(at.of(body)) {
 		options, ok := a.body.child("stream_options")
 		if !ok {
-			return a, lifecycle.Errorf(lifecycle.Invalid, "stream_options: not an object, or a key stands twice in it")
+			return lifecycle.Errorf(lifecycle.Invalid, "stream_options: not an object, or a key stands twice in it")
 		}
 		options.decode("include_usage", &a.usage)
 	}
 	for _, key := range []string{"max_tokens", "max_completion_tokens"} {
 		if _, _, err := a.count(key); err != nil {
-			return a, err
+			return err
 		}
 	}
 	switch endpoint {
 	case Chat:
-		return a, a.readMessages()
+		return a.readMessages()
 	case Completions:
-		return a, a.readPrompt()
+		return a.readPrompt()
 	default:
-		return a, lifecycle.Errorf(lifecycle.Invalid, "unknown endpoint %q", endpoint)
+		return lifecycle.Errorf(lifecycle.Invalid, "unknown endpoint %q", endpoint)
 	}
 }
 
@@ -145,7 +162,9 @@ func (a *asked) readMessages() error {
 	if !ok || a.body.doc[at.from] != '[' {
 		return lifecycle.Errorf(lifecycle.Invalid, "messages: missing or not a list; give at least one message")
 	}
-	a.messages = slices.Collect(a.body.in.elements(at.from))
+	for each := range a.body.in.elements(at.from) {
+		a.messages = append(a.messages, each)
+	}
 	if len(a.messages) == 0 {
 		return lifecycle.Errorf(lifecycle.Invalid, "messages: empty; give at least one message")
 	}
@@ -259,17 +278,23 @@ func (a *asked) readImage() error {
 	return nil
 }
 
-// assemble gives the body for the model server.
-func (b *Bundle) assemble(a *asked, model string, passages []Passage) ([]byte, error) {
-	edits := []edit{a.body.set("model", quoted(model))}
+// assemble gives the changes that make the body for the model server, in order.
+func (b *Bundle) assemble(a *asked, model string, passages []Passage) ([]edit, error) {
+	edits, err := b.changes(a, model, passages)
+	sortEdits(edits)
+	return edits, err
+}
+
+func (b *Bundle) changes(a *asked, model string, passages []Passage) ([]edit, error) {
+	edits := append(make([]edit, 0, usualEdits), a.body.set("model", quoted(model)))
 	if a.endpoint == Embeddings {
-		return apply(a.body.doc, edits), nil
+		return edits, nil
 	}
 	if a.stream {
 		edits = append(edits, a.meter())
 	}
 	if a.endpoint == Images {
-		return apply(a.body.doc, append(edits, b.diffusion(a)...)), nil
+		return append(edits, b.diffusion(a)...), nil
 	}
 	edits = append(edits, b.parameters(a)...)
 	if a.endpoint == Chat {
@@ -279,8 +304,11 @@ func (b *Bundle) assemble(a *asked, model string, passages []Passage) ([]byte, e
 		}
 		edits = append(edits, more...)
 	}
-	return apply(a.body.doc, edits), nil
+	return edits, nil
 }
+
+// usualEdits are as many as most requests need.
+const usualEdits = 6
 
 // meter asks a stream for its usage.
 func (a *asked) meter() edit {
@@ -310,21 +338,31 @@ func (b *Bundle) parameters(a *asked) []edit {
 	if both, twice, _ := a.count("max_tokens"); twice && tokens != "max_tokens" && p.MaxTokens > 0 && !p.Override && both > p.MaxTokens {
 		edits = append(edits, a.body.set("max_tokens", strconv.AppendInt(nil, int64(p.MaxTokens), 10)))
 	}
-	own := map[string][]byte{}
+	return append(edits, a.own(samplingKeys, b.sampling, p.Override)...)
+}
+
+// parameter is one that a release sets, as JSON.
+type parameter struct {
+	key   string
+	value []byte
+}
+
+// samplingOf gives what a release sets of samplingKeys, in their order.
+func samplingOf(p lifecycle.Parameters) (own []parameter) {
 	if p.Temperature != nil {
-		own["temperature"] = number(*p.Temperature)
+		own = append(own, parameter{"temperature", number(*p.Temperature)})
 	}
 	if p.TopP != nil {
-		own["top_p"] = number(*p.TopP)
+		own = append(own, parameter{"top_p", number(*p.TopP)})
 	}
 	if len(p.Stop) > 0 {
 		stops := make([][]byte, len(p.Stop))
 		for i, s := range p.Stop {
 			stops[i] = quoted(s)
 		}
-		own["stop"] = append(append([]byte("["), bytes.Join(stops, []byte(","))...), ']')
+		own = append(own, parameter{"stop", append(append([]byte("["), bytes.Join(stops, []byte(","))...), ']')})
 	}
-	return append(edits, a.own(samplingKeys, own, p.Override)...)
+	return own
 }
 
 // diffusionKeys are the parameters of a diffusion model by the names that servers know them by, the ones that a
@@ -337,12 +375,11 @@ var diffusionKeys = []string{
 // an image is made is a release's business, and the steps are what its latency is made of.
 func (b *Bundle) diffusion(a *asked) []edit {
 	p := b.Release.Parameters
-	own := map[string][]byte{}
+	var own []parameter
 	if d := p.Diffusion; d != nil {
-		own["num_inference_steps"] = strconv.AppendInt(nil, int64(d.Steps), 10)
-		own["guidance_scale"] = number(d.Guidance)
+		own = append(own, parameter{"num_inference_steps", strconv.AppendInt(nil, int64(d.Steps), 10)}, parameter{"guidance_scale", number(d.Guidance)})
 		if d.Scheduler != "" {
-			own["scheduler"] = quoted(d.Scheduler)
+			own = append(own, parameter{"scheduler", quoted(d.Scheduler)})
 		}
 	}
 	return a.own(diffusionKeys, own, p.Override)
@@ -350,19 +387,25 @@ func (b *Bundle) diffusion(a *asked) []edit {
 
 // own gives the edits that put the release's values in place of the client's. A value that the release does not set
 // is the server's default, so the client's is dropped. Where clients may override, theirs stay.
-func (a *asked) own(keys []string, values map[string][]byte, override bool) []edit {
+func (a *asked) own(keys []string, values []parameter, override bool) []edit {
 	var edits []edit
-	var dropped []string
-	for _, key := range keys {
-		_, theirs := a.body.find(key)
-		value, ours := values[key]
-		switch {
-		case theirs && override:
-		case ours:
-			edits = append(edits, a.body.set(key, value))
-		case theirs:
-			dropped = append(dropped, key)
+	for _, v := range values {
+		if _, theirs := a.body.find(v.key); !theirs || !override {
+			edits = append(edits, a.body.set(v.key, v.value))
 		}
+	}
+	if override {
+		return edits
+	}
+	var dropped []string
+	for _, m := range a.body.members {
+		ours := func(v parameter) bool { return v.key == m.key }
+		if slices.Contains(keys, m.key) && !slices.ContainsFunc(values, ours) {
+			dropped = append(dropped, m.key)
+		}
+	}
+	if len(dropped) == 0 {
+		return edits
 	}
 	return append(edits, a.body.drop(dropped...)...)
 }
@@ -372,13 +415,12 @@ func number(f float64) []byte { return strconv.AppendFloat(nil, f, 'g', -1, 64) 
 // messages inserts the system message first and the passages before the last user message.
 func (b *Bundle) messages(a *asked, passages []Passage) ([]edit, error) {
 	var edits []edit
-	insert := func(before int, content string) {
+	insert := func(before int, message []byte) {
 		at := a.messages[before].from
-		message := append(append([]byte(`{"role":"system","content":`), quoted(content)...), '}', ',')
 		edits = append(edits, edit{span{at, at}, message})
 	}
-	if b.Release.Prompt.System != "" {
-		insert(0, b.Release.Prompt.System)
+	if b.system != nil {
+		insert(0, b.system)
 	}
 	if b.context == nil || len(passages) == 0 || a.lastUser < 0 {
 		return edits, nil
@@ -387,8 +429,13 @@ func (b *Bundle) messages(a *asked, passages []Passage) ([]edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	insert(a.lastUser, rendered)
+	insert(a.lastUser, systemMessage(rendered))
 	return edits, nil
+}
+
+// systemMessage gives a message and the comma after it.
+func systemMessage(content string) []byte {
+	return append(append([]byte(`{"role":"system","content":`), quoted(content)...), '}', ',')
 }
 
 // render fills the context template.

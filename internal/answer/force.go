@@ -12,27 +12,22 @@ const maxNumber = 32
 // where they hold. Texts among the parameters (stop, logit_bias) are a client's own words and are not noted.
 func (b *Bundle) inForce(a *asked) []byte {
 	p := b.Release.Parameters
-	out := []byte{'{'}
+	out := append(make([]byte, 0, 128), '{')
 	add := func(key string, value []byte) {
 		if len(out) > 1 {
 			out = append(out, ',')
 		}
 		out = append(append(append(append(out, '"'), key...), '"', ':'), value...)
 	}
-	theirs := func(key string) []byte {
-		at, ok := a.body.find(key)
-		if value := at.of(a.body.doc); ok && isNumber(value) {
-			return value
-		}
-		return nil
-	}
 	// One of the release's own, or the client's where clients may override or may set it anyway.
 	either := func(key string, ours []byte, free bool) {
-		value := theirs(key)
-		if _, given := a.body.find(key); !free && !(given && p.Override) || !given {
-			value = ours
-		}
-		if value != nil {
+		at, given := a.body.find(key)
+		switch value := at.of(a.body.doc); {
+		case !given || !free && !p.Override:
+			if ours != nil {
+				add(key, ours)
+			}
+		case isNumber(value):
 			add(key, value)
 		}
 	}

@@ -39,13 +39,14 @@ func TestWhatIsNotedIsWhatTheModelServerIsTold(t *testing.T) {
 			fields = append(fields, fmt.Sprintf("%q:%s", key, value))
 		}
 		body := `{"messages":[{"role":"user","content":"x"}]` + strings.Join(append([]string{""}, fields...), ",") + `}`
-		a, err := understand(Chat, []byte(body))
+		a, err := Read(Chat, []byte(body))
 		require.NoError(t, err)
-		out, err := b.assemble(&a, "m", nil)
+		edits, err := b.assemble(&a.asked, "m", nil)
 		require.NoError(t, err)
+		out := apply(a.body.doc, edits)
 		var told, noted map[string]any
 		require.NoError(t, json.Unmarshal(out, &told))
-		require.NoError(t, json.Unmarshal(b.inForce(&a), &noted))
+		require.NoError(t, json.Unmarshal(b.inForce(&a.asked), &noted))
 		for key := range told {
 			if _, number := told[key].(float64); !number || key == "unknown" || key == "logit_bias" {
 				delete(told, key)

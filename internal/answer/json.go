@@ -190,8 +190,8 @@ func apply(doc []byte, edits []edit) []byte {
 	if len(edits) == 0 {
 		return doc
 	}
-	slices.SortStableFunc(edits, func(a, b edit) int { return a.at.from - b.at.from })
-	out := make([]byte, 0, len(doc)+256)
+	sortEdits(edits)
+	out := make([]byte, 0, body{doc: doc, edits: edits}.size())
 	at := 0
 	for _, e := range edits {
 		out = append(out, doc[at:e.at.from]...)
@@ -199,6 +199,15 @@ func apply(doc []byte, edits []edit) []byte {
 		at = e.at.to
 	}
 	return append(out, doc[at:]...)
+}
+
+// sortEdits puts edits in the order of their places; those of one place stay as they are.
+func sortEdits(edits []edit) {
+	for i := 1; i < len(edits); i++ { // there are few
+		for j := i; j > 0 && edits[j].at.from < edits[j-1].at.from; j-- {
+			edits[j], edits[j-1] = edits[j-1], edits[j]
+		}
+	}
 }
 
 // set gives the edit that makes key hold value: in place where the key is there, else as first member.

@@ -20,6 +20,9 @@ type run struct {
 	asked  *asked
 	result Result
 	output []byte    // of the result
+	reader reader    // of what the model server says
+	list   []choice  // of the answer, or of the event at hand
+	room   [1]choice // most have one
 	unsent bool      // the sink has what no flush followed
 	sent   time.Time // when the request went to the model server
 }
@@ -32,8 +35,11 @@ func (r *run) do(ctx context.Context, up Upstream, request Request) error {
 		}
 		request.Asked = asked
 	}
-	r.asked = &request.Asked.asked
-	r.result.Stream, r.result.Input = r.asked.stream, r.asked.query.bounded(r.path.settings.MaxText)
+	r.asked, r.list = &request.Asked.asked, r.room[:0]
+	r.result.Stream = r.asked.stream
+	if !request.Unkept {
+		r.result.Input = r.asked.query.bounded(r.path.settings.MaxText)
+	}
 	if up.Model == "" {
 		up.Model = r.bundle.Release.ServedName()
 	}
@@ -44,17 +50,26 @@ func (r *run) do(ctx context.Context, up Upstream, request Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := r.bundle.assemble(r.asked, up.Model, passages)
+	edits, err := r.bundle.assemble(r.asked, up.Model, passages)
 	if err != nil {
 		return err
 	}
 	r.result.Parameters = r.bundle.inForce(r.asked)
-	return r.call(ctx, up, paths[r.asked.endpoint], body, request)
+	return r.call(ctx, up, edits, request)
 }
 
-// paths of the endpoints at a model server.
-var paths = map[string]string{
-	Chat: "/v1/chat/completions", Completions: "/v1/completions", Embeddings: "/v1/embeddings", Images: "/v1/images/generations",
+// pathOf gives an endpoint's path at a model server.
+func pathOf(endpoint string) string {
+	switch endpoint {
+	case Completions:
+		return "/v1/completions"
+	case Embeddings:
+		return "/v1/embeddings"
+	case Images:
+		return "/v1/images/generations"
+	default:
+		return "/v1/chat/completions"
+	}
 }
 
 // retrieve searches the index with the last user text of a chat.
@@ -92,19 +107,20 @@ func (r *run) embed(ctx context.Context, up Upstream, request Request) error {
 		}
 		model = lifecycle.ServedName(r.bundle.Release.Embedder, "")
 	}
-	body, err := r.bundle.assemble(r.asked, model, nil)
+	edits, err := r.bundle.assemble(r.asked, model, nil)
 	if err != nil {
 		return err
 	}
-	return r.call(ctx, up, paths[Embeddings], body, request)
+	return r.call(ctx, up, edits, request)
 }
 
-func (r *run) call(ctx context.Context, up Upstream, path string, body []byte, request Request) error {
+func (r *run) call(ctx context.Context, up Upstream, edits []edit, request Request) error {
 	if request.Sending != nil {
 		request.Sending(request.Header)
 	}
 	r.sent = r.path.settings.Now()
-	response, err := r.path.call(ctx, up, path, body, request.Header, request.FirstByte)
+	body := body{asked: request.Asked, doc: r.asked.body.doc, edits: edits}
+	response, err := r.path.call(ctx, up, pathOf(r.asked.endpoint), body, request.Header, request.FirstByte)
 	if err != nil {
 		r.result.Latency.Model = r.since(r.sent)
 		return err
@@ -141,6 +157,9 @@ func (r *run) start() *processor {
 	return r.bundle.chain.start()
 }
 
+// unruled says whether no rule holds.
+func (r *run) unruled() bool { return r.asked.score || len(r.bundle.chain.rules) == 0 }
+
 // note keeps what a choice's rules did.
 func (r *run) note(p *processor) {
 	for _, hit := range p.hits {
@@ -163,6 +182,9 @@ func (r *run) keep(s string) {
 // keepRaw is keep for a text that nobody had to decode.
 func (r *run) keepRaw(raw []byte) {
 	if free := r.path.settings.MaxText - len(r.output); free > 0 {
+		if r.output == nil && !r.asked.stream {
+			r.output = make([]byte, 0, min(len(raw), free))
+		}
 		r.output = appendText(r.output, raw, free)
 	}
 }
@@ -177,7 +199,7 @@ func (r *run) whole(response *http.Response) error {
 	if err != nil {
 		return err
 	}
-	body, err := parseObject(doc)
+	body, err := r.reader.parse(doc)
 	if err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer: %s", err.Error())
 	}
@@ -186,7 +208,7 @@ func (r *run) whole(response *http.Response) error {
 	if err != nil {
 		return err
 	}
-	r.begin("application/json")
+	r.begin(wholeHead)
 	return r.send(apply(doc, edits))
 }
 
@@ -211,7 +233,7 @@ func (r *run) cleanWhole(body object) ([]edit, error) {
 		}
 		return nil, nil
 	}
-	choices, err := choicesOf(nil, body)
+	choices, err := choicesOf(r.list, body)
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +242,13 @@ func (r *run) cleanWhole(body object) ([]edit, error) {
 	}
 	var edits []edit
 	for _, c := range choices {
+		if r.unruled() {
+			if c.index == 0 {
+				r.result.Finish = c.finish
+				r.keepRaw(c.content.of(body.doc))
+			}
+			continue
+		}
 		content, p := text(c.content.of(body.doc)), r.start()
 		p.noText = c.callsTool()
 		cleaned := r.process(p, content, true)
@@ -334,14 +363,16 @@ func choicesOf(choices []choice, body object) ([]choice, error) {
 	return choices, nil
 }
 
+// Heads of answers. Nobody changes them.
+var (
+	wholeHead  = http.Header{"Content-Type": {"application/json"}}
+	streamHead = http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
+)
+
 // begin tells the client that an answer comes.
-func (r *run) begin(contentType string) {
-	header := http.Header{"Content-Type": {contentType}}
-	if r.asked.stream {
-		header.Set("Cache-Control", "no-cache")
-	}
+func (r *run) begin(head http.Header) {
 	r.result.Started, r.result.Status = true, http.StatusOK
-	r.sink.Start(http.StatusOK, header)
+	r.sink.Start(http.StatusOK, head)
 }
 
 // errClient marks that the client, not the model server, went away.

@@ -21,9 +21,6 @@ type flow struct {
 	choices map[int]*processor
 	ended   map[int]bool // choices whose finish reason was sent
 	seen    bool         // a chunk of the answer came
-
-	reader reader   // of events, one after another
-	list   []choice // of the event at hand
 }
 
 // stream passes on a stream event by event.
@@ -122,7 +119,7 @@ func (f *flow) pass(e event) error {
 		return err
 	}
 	if !f.result.Started {
-		f.begin("text/event-stream")
+		f.begin(streamHead)
 	}
 	return f.put(out)
 }

@@ -333,13 +333,26 @@ func FuzzSplice(f *testing.F) {
 		if chat {
 			endpoint = Chat
 		}
-		a, err := understand(endpoint, body)
+		a, err := Read(endpoint, body)
 		if err != nil {
 			require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 			return
 		}
-		out, err := b.assemble(&a, "m", nil)
+		edits, err := b.assemble(&a.asked, "m", nil)
 		require.NoError(t, err)
+		out := apply(a.body.doc, edits)
+		in := bodyOf(a, edits)
+		require.Equal(t, len(out), in.size())
+		for _, read := range []func(*pieces) ([]byte, error){
+			func(p *pieces) ([]byte, error) { return io.ReadAll(p) },
+			func(p *pieces) ([]byte, error) { var b bytes.Buffer; _, err := p.WriteTo(&b); return b.Bytes(), err },
+		} {
+			p := in.pieces()
+			sent, err := read(p)
+			require.NoError(t, err)
+			require.Equal(t, string(out), string(sent), "in pieces it is the same")
+			require.NoError(t, p.Close())
+		}
 		var before, after map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(body, &before))
 		require.NoError(t, json.Unmarshal(out, &after), "%s", out)
@@ -351,3 +364,5 @@ func FuzzSplice(f *testing.F) {
 		require.Equal(t, before, after, "what Refit does not own stays byte by byte")
 	})
 }
+
+func bodyOf(a *Asked, edits []edit) body { return body{asked: a, doc: a.asked.body.doc, edits: edits} }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -70,30 +73,84 @@ func newClient() *http.Client {
 	}
 }
 
-// call sends a body and gives the answer, whose body must be closed and which must begin in time; 0 is the path's own
-// time. Only status 200 is an answer.
-func (p *Path) call(ctx context.Context, up Upstream, path string, body []byte, header http.Header, firstByte time.Duration) (*http.Response, error) {
-	setDefault(&firstByte, p.settings.FirstByte)
-	ctx, cancel := context.WithCancelCause(ctx)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(up.URL, "/")+path, bytes.NewReader(body))
+// targets are the addresses that were asked, so that none is read twice.
+type targets struct {
+	mu    sync.Mutex
+	known map[[2]string]*url.URL // by base and path
+}
+
+// maxTargets bounds what is kept; servers come and go.
+const maxTargets = 1024
+
+func (t *targets) of(base, path string) (*url.URL, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known := t.known[[2]string{base, path}]; known != nil {
+		return known, nil
+	}
+	target, err := url.Parse(strings.TrimRight(base, "/") + path)
 	if err != nil {
-		cancel(nil)
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "address of the model server: %w", err)
 	}
+	if t.known == nil || len(t.known) >= maxTargets {
+		t.known = map[[2]string]*url.URL{}
+	}
+	t.known[[2]string{base, path}] = target
+	return target, nil
+}
+
+// jsonType is a header's value that nobody changes.
+var jsonType = []string{"application/json"}
+
+// headerOf gives the head of a request to a model server.
+func headerOf(ctx context.Context, up Upstream, header http.Header) http.Header {
+	out := make(http.Header, 8)
 	for _, name := range crossing {
-		if values := header.Values(name); len(values) > 0 {
-			request.Header[name] = values
+		if values := header[name]; len(values) > 0 {
+			out[name] = values
 		}
 	}
 	if at, ok := ctx.Deadline(); ok {
-		request.Header.Set(HeaderTimeLeft, strconv.FormatInt(max(1, time.Until(at).Milliseconds()), 10))
+		out[HeaderTimeLeft] = []string{strconv.FormatInt(max(1, time.Until(at).Milliseconds()), 10)}
 	}
-	request.Header.Set("Content-Type", "application/json")
+	out["Content-Type"] = jsonType
 	if up.APIKey != nil {
 		if key := up.APIKey(); key != "" {
-			request.Header.Set("Authorization", "Bearer "+key)
+			out["Authorization"] = []string{"Bearer " + key}
 		}
 	}
+	return out
+}
+
+// put makes a request send a body, as often as it is sent. A short one goes out in one piece with its head; a long one
+// is sent from where it stands, and is nobody else's until its last reader is closed.
+func (b body) put(r *http.Request) {
+	r.ContentLength = int64(b.size())
+	if r.ContentLength <= whole || b.asked == nil {
+		raw := apply(b.doc, b.edits)
+		if len(b.edits) == 0 && b.asked != nil {
+			raw = bytes.Clone(raw)
+		}
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
+	} else {
+		r.GetBody = func() (io.ReadCloser, error) { return b.pieces(), nil }
+	}
+	r.Body, _ = r.GetBody() // neither fails
+}
+
+// call sends a body and gives the answer, whose body must be closed and which must begin in time; 0 is the path's own
+// time. Only status 200 is an answer.
+func (p *Path) call(ctx context.Context, up Upstream, path string, body body, header http.Header, firstByte time.Duration) (*http.Response, error) {
+	setDefault(&firstByte, p.settings.FirstByte)
+	target, err := p.targets.of(up.URL, path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	request := (&http.Request{
+		Method: http.MethodPost, URL: target, Host: target.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: headerOf(ctx, up, header),
+	}).WithContext(ctx)
+	body.put(request)
 	client := up.Client
 	if client == nil {
 		client = p.settings.Client
@@ -151,16 +208,16 @@ func (e Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "choose a server for embeddings")
 	}
-	body, err := requestWith(map[string]any{"model": e.Model, "input": texts})
+	raw, err := requestWith(map[string]any{"model": e.Model, "input": texts})
 	if err != nil {
 		return nil, err
 	}
-	response, err := e.Path.call(ctx, up, "/v1/embeddings", body, nil, 0)
+	response, err := e.Path.call(ctx, up, pathOf(Embeddings), body{doc: raw}, nil, 0)
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
 	}
 	defer response.Body.Close()
-	raw, err := readBounded(response.Body, e.Path.settings.MaxResponse, response.ContentLength)
+	raw, err = readBounded(response.Body, e.Path.settings.MaxResponse, response.ContentLength)
 	if err != nil {
 		return nil, lifecycle.Wrap(err, "embed %d texts", len(texts))
 	}
@@ -191,15 +248,12 @@ const believed = 256 << 10
 
 // readBounded reads a body of at most limit bytes; length is what its head says, below 0 where it says nothing.
 func readBounded(r io.Reader, limit int, length int64) ([]byte, error) {
-	var body bytes.Buffer
-	body.Grow(int(min(max(length, 0), believed)) + bytes.MinRead)
-	_, err := body.ReadFrom(io.LimitReader(r, int64(limit)+1))
-	if err != nil {
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer broke off: %w", err)
-	}
-	raw := body.Bytes()
-	if len(raw) > limit {
+	raw, err := readAll(nil, r, length, int64(limit))
+	switch {
+	case errors.Is(err, ErrTooLong):
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer is larger than %d bytes", limit)
+	case err != nil:
+		return nil, lifecycle.Errorf(lifecycle.Unavailable, "the model server's answer broke off: %w", err)
 	}
 	return raw, nil
 }

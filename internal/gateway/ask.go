@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"mime"
 	"net/http"
@@ -14,32 +13,33 @@ import (
 // bodyTime is how long a client may take to send its body.
 const bodyTime = 30 * time.Second
 
-// believed is how many bytes of a body get their place before they have come.
-const believed = 256 << 10
-
 // readBody reads a request's body within the limits of size and time.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*answer.Buffer, *problem) {
 	if p := acceptable(r, limit); p != nil {
 		w.Header().Set("Connection", "close") // the body is not read
 		return nil, p
 	}
-	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil { // some writers have none
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // an answer may take as long as it likes
+	if !arrived(r) {
+		control := http.NewResponseController(w)
+		if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil { // some writers have none
+			defer func() { _ = control.SetReadDeadline(time.Time{}) }() // an answer may take as long as it likes
+		}
 	}
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), believed)) + bytes.MinRead)
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	from := r.Body
+	if r.ContentLength < 0 {
+		from = http.MaxBytesReader(w, from, limit) // it also ends the connection
+	}
+	body, err := answer.ReadBody(from, r.ContentLength, limit)
 	var large *http.MaxBytesError
 	switch {
-	case errors.As(err, &large):
+	case errors.As(err, &large), errors.Is(err, answer.ErrTooLong):
 		p := tooLarge()
 		return nil, &p
 	case err != nil:
 		p := badRequest("the request's body could not be read")
 		return nil, &p
 	}
-	return body.Bytes(), nil
+	return body, nil
 }
 
 // acceptable refuses by a request's head what could not be read as one JSON body anyway: other encodings and media
@@ -67,25 +67,26 @@ func acceptable(r *http.Request, limit int64) *problem {
 }
 
 // read reads and understands a request's body, and finds the lane that it asks for. What is refused here was not
-// admitted: it earns the canary no credit and reaches no model server.
+// admitted: it earns the canary no credit and reaches no model server. Whoever gets a request frees it.
 func (g *Gateway) read(w http.ResponseWriter, r *http.Request, endpoint string) (*lane, *answer.Asked, *problem) {
 	body, p := readBody(w, r, g.config.MaxBody)
 	if p != nil {
 		return nil, nil, p
 	}
-	asked, err := answer.Read(endpoint, body)
+	asked, err := answer.ReadBuffer(endpoint, body)
 	if err != nil {
 		p := failed(err)
 		return nil, nil, &p
 	}
-	if asked.Model() == "" {
-		p := badRequest("model: missing; give the service's name, see /v1/models")
-		return nil, nil, &p
-	}
 	l := g.lane(asked.Model())
-	if l == nil {
-		p := noService(asked.Model())
-		return nil, nil, &p
+	switch {
+	case asked.Model() == "":
+		p = new(badRequest("model: missing; give the service's name, see /v1/models"))
+	case l == nil:
+		p = new(noService(asked.Model()))
+	default:
+		return l, asked, nil
 	}
-	return l, asked, nil
+	asked.Free()
+	return nil, nil, p
 }

@@ -67,7 +67,7 @@ type place struct {
 	bundle *bundle // that it was taken for
 	b      *balancer
 	taken  time.Time
-	once   sync.Once
+	back   bool // it was given back; the balancer's lock guards it
 }
 
 func newBalancer(wait time.Duration, queue int, pause time.Duration, now func() time.Time) *balancer {
@@ -216,6 +216,9 @@ func (p *place) began() {
 	b := p.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.health) == 0 {
+		return
+	}
 	key := patient{p.URL, p.Release}
 	if h := b.health[key]; h != nil && h.began() && b.told != nil {
 		b.told(key, false, 0)
@@ -224,25 +227,27 @@ func (p *place) began() {
 
 // done gives the place back, with what became of it.
 func (p *place) done(what attempt) {
-	p.once.Do(func() {
-		b := p.b
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		s := b.servers[p.URL]
-		s.inUse--
-		if what == serverAnswered {
-			s.held = smooth(s.held, b.now().Sub(p.taken))
+	b := p.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.back {
+		return
+	}
+	p.back = true
+	s := b.servers[p.URL]
+	s.inUse--
+	if what == serverAnswered {
+		s.held = smooth(s.held, b.now().Sub(p.taken))
+	}
+	b.learn(p, what)
+	for i, w := range b.waiters {
+		got, ok := b.pick(w.endpoints, w.not)
+		if ok {
+			b.waiters = slices.Delete(b.waiters, i, i+1)
+			w.got <- got
+			return
 		}
-		b.learn(p, what)
-		for i, w := range b.waiters {
-			got, ok := b.pick(w.endpoints, w.not)
-			if ok {
-				b.waiters = slices.Delete(b.waiters, i, i+1)
-				w.got <- got
-				return
-			}
-		}
-	})
+	}
 }
 
 // smooth lets one more measurement count for a tenth.

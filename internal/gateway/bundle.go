@@ -15,6 +15,7 @@ type bundle struct {
 	endpoints atomic.Pointer[[]lifecycle.Endpoint] // ready ones
 	apiKey    func() string
 	used      lifecycle.Used // of every answer
+	named     []string       // its ID, as a header's value
 	meter     *meter
 }
 
@@ -52,7 +53,7 @@ func (g *Gateway) prepare(ctx context.Context, service lifecycle.Service, id lif
 	if release.ID() != id {
 		return nil, lifecycle.Errorf(lifecycle.Corrupt, "what came as release %s is another one", id.Short())
 	}
-	b := &bundle{used: release.Used(), meter: g.metrics.meter(service.Name, id)}
+	b := &bundle{used: release.Used(), named: []string{string(id)}, meter: g.metrics.meter(service.Name, id)}
 	b.setServers(serversOf(id, endpoints))
 	if len(b.servers()) == 0 {
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "no model server is ready for release %s", id.Short())

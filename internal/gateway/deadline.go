@@ -55,9 +55,8 @@ type limits struct {
 // stream begins when it is whole.
 func (l *lane) limitsOf(h http.Header, stream bool) limits {
 	l.mu.Lock()
-	serving := l.service.Serving
+	limit := limits{whole: l.service.Serving.TimeLimit.D(), server: l.service.Serving.FirstByte.D()}
 	l.mu.Unlock()
-	limit := limits{whole: serving.TimeLimit.D(), server: serving.FirstByte.D()}
 	whole := clientTime(h, answer.HeaderTimeLeft, time.Millisecond)
 	for _, name := range clientWaits {
 		limit.firstByte = sooner(limit.firstByte, clientTime(h, name, time.Second))

@@ -33,6 +33,7 @@ func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 		p.write(w)
 		return
 	}
+	defer body.Free()
 	var said struct {
 		ID          string `json:"id"`
 		Service     string `json:"service"`
@@ -41,7 +42,7 @@ func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 		Reason      string `json:"reason"`
 		Correction  string `json:"correction"`
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder := json.NewDecoder(bytes.NewReader(body.Bytes()))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&said); err != nil {
 		badRequest("feedback is {service, interaction, kind, reason, correction, id} with text in each").write(w)
@@ -59,7 +60,7 @@ func (g *Gateway) feedback(w http.ResponseWriter, r *http.Request) {
 	}
 	f := lifecycle.Feedback{
 		ID: said.ID, Service: said.Service, Interaction: said.Interaction, Kind: said.Kind,
-		Reason: said.Reason, Correction: said.Correction, At: g.config.Now().UTC(), Owner: g.signer.owner(caller.id()),
+		Reason: said.Reason, Correction: said.Correction, At: g.config.Now().UTC(), Owner: caller.owns(),
 	}
 	if err := checkFeedback(f); err != nil {
 		badRequest(err.Error()).write(w)

@@ -48,7 +48,7 @@ func New(config Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	started := config.Now()
+	started, signer := config.Now(), newSigner(config.Key)
 	var tracer trace.Tracer
 	if config.Traces != nil {
 		tracer = config.Traces.Tracer("github.com/refitml/refit/internal/gateway", trace.WithSchemaURL(semconv.SchemaURL))
@@ -57,8 +57,8 @@ func New(config Config) (*Gateway, error) {
 		tracer:   tracer,
 		config:   config,
 		started:  started,
-		keys:     newKeyring(config, started),
-		signer:   newSigner(config.Key),
+		keys:     newKeyring(config, signer, started),
+		signer:   signer,
 		shelf:    shelf{dir: config.StateDir},
 		balancer: newBalancer(config.QueueTime, config.Queue, time.Second, config.Now),
 		metrics:  newMetrics(config.Metrics),

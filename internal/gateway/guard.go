@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -46,6 +48,27 @@ func (g *guard) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// guardKey finds a request's guard in its context.
+type guardKey struct{}
+
+// withGuard is for http.Server's ConnContext.
+func withGuard(ctx context.Context, conn net.Conn) context.Context {
+	if g, ok := conn.(*guard); ok {
+		return context.WithValue(ctx, guardKey{}, g)
+	}
+	return ctx
+}
+
+// arrived says whether all of a request, whose body nobody has begun to read, has come from the client: then reading
+// it waits for nobody. False means that nothing is known.
+func arrived(r *http.Request) bool {
+	if r.ContentLength == 0 {
+		return false // nothing to read, and net/http may be reading the connection meanwhile
+	}
+	g, ok := r.Context().Value(guardKey{}).(*guard)
+	return ok && g.framing.between()
+}
+
 // CloseWrite lets net/http end a connection in order.
 func (g *guard) CloseWrite() error {
 	if c, ok := g.Conn.(interface{ CloseWrite() error }); ok {
@@ -83,6 +106,11 @@ type framing struct {
 	seen    int64 // bytes so far
 	ended   []int64
 	marks   bool // ended is kept: where requests ended, for tests
+}
+
+// between says whether everything so far were whole requests.
+func (f *framing) between() bool {
+	return f.part == requestLine && len(f.line) == 0 && f.seen > 0 && !f.bad
 }
 
 // take follows bytes and says whether they have one meaning so far.
@@ -135,7 +163,7 @@ func (f *framing) end() {
 // takeLine takes a line with its end, which must be CRLF.
 func (f *framing) takeLine(line []byte) bool {
 	line, ok := bytes.CutSuffix(line, []byte("\r\n"))
-	if !ok || bytes.ContainsAny(line, "\r\x00") {
+	if !ok || bytes.IndexByte(line, '\r') >= 0 || bytes.IndexByte(line, 0) >= 0 {
 		return false
 	}
 	switch f.part {
@@ -162,11 +190,14 @@ func (f *framing) takeLine(line []byte) bool {
 
 // header takes one field. One that goes on from the line before has no meaning that all agree on.
 func (f *framing) header(line []byte) bool {
-	name, value, ok := strings.Cut(string(line), ":")
-	if !ok || strings.ContainsAny(name, " \t") {
+	raw, rest, ok := bytes.Cut(line, []byte(":"))
+	if !ok || bytes.IndexByte(raw, ' ') >= 0 || bytes.IndexByte(raw, '\t') >= 0 {
 		return false
 	}
-	value = strings.Trim(value, " \t")
+	if len(raw) != len("Content-Length") && len(raw) != len("Transfer-Encoding") {
+		return true
+	}
+	name, value := string(raw), strings.Trim(string(rest), " \t")
 	switch {
 	case strings.EqualFold(name, "Content-Length"):
 		n, err := strconv.ParseInt(value, 10, 64)

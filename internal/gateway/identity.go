@@ -51,18 +51,20 @@ type token struct {
 
 // signer makes and reads everything keyed: one key for all gateways of an installation.
 type signer struct {
-	macs *sync.Pool // of keyed, each with the key worked in
-	text [32]byte   // key for texts of any length
+	macs   *sync.Pool // of keyed, each with the key worked in
+	text   [32]byte   // key for texts of any length
+	random *randomness
 }
 
 // keyed is an HMAC with a place to put its message together.
 type keyed struct {
 	hash.Hash
 	message []byte
+	sum     [sha256.Size]byte
 }
 
 func newSigner(key []byte) signer {
-	s := signer{macs: &sync.Pool{New: func() any { return &keyed{Hash: hmac.New(sha256.New, key)} }}}
+	s := signer{random: &randomness{}, macs: &sync.Pool{New: func() any { return &keyed{Hash: hmac.New(sha256.New, key)} }}}
 	s.text = s.mac("text")
 	return s
 }
@@ -76,8 +78,8 @@ func (s signer) mac(parts ...string) (sum [sha256.Size]byte) {
 		mac.message = append(binary.BigEndian.AppendUint32(mac.message, uint32(len(part))), part...)
 	}
 	mac.Write(mac.message)
-	mac.Sum(sum[:0])
-	return sum
+	mac.Sum(mac.sum[:0])
+	return mac.sum
 }
 
 // named is a MAC's beginning in hexadecimal digits.
@@ -94,10 +96,8 @@ func (s signer) tag(rollout string) (tag [tagSize]byte) {
 }
 
 func (s signer) seal(service string, t token) string {
-	raw := make([]byte, 0, 1+hashSize+tagSize+macSize)
-	raw = append(raw, tokenVersion)
-	raw = append(raw, t.hash[:]...)
-	raw = append(raw, t.tag[:]...)
+	var room [1 + hashSize + tagSize + macSize]byte
+	raw := append(append(append(room[:0], tokenVersion), t.hash[:]...), t.tag[:]...)
 	sum := s.mac("token", service, string(raw))
 	raw = append(raw, sum[:macSize]...)
 	return base64.RawURLEncoding.EncodeToString(raw)

@@ -60,15 +60,20 @@ func (k *keeping) sampled(s signer, service, conversation string) bool {
 	return float64(binary.BigEndian.Uint64(sum[:8]))/math.MaxUint64 < k.sample
 }
 
-// fill puts into an interaction what is kept of its texts.
-func (k *keeping) fill(s signer, i *lifecycle.Interaction, result answer.Result, bound int) {
+// of says what becomes of a conversation's texts.
+func (k *keeping) of(s signer, service, conversation string) lifecycle.Content {
 	switch {
 	case k == nil:
-		i.Content = lifecycle.ContentNone
-	case !k.sampled(s, i.Service, i.Conversation):
-		i.Content = lifecycle.ContentSampled
-	default:
-		i.Content = lifecycle.ContentFull
+		return lifecycle.ContentNone
+	case !k.sampled(s, service, conversation):
+		return lifecycle.ContentSampled
+	}
+	return lifecycle.ContentFull
+}
+
+// fill puts into an interaction what is kept of its texts, which its Content says.
+func (k *keeping) fill(i *lifecycle.Interaction, result answer.Result, bound int) {
+	if i.Content == lifecycle.ContentFull {
 		i.Input, i.Output = k.mask(result.Input, bound), k.mask(result.Output, bound)
 	}
 }

@@ -29,12 +29,14 @@ const (
 // without a key where none is required: it may ask every service and has no limits.
 type caller struct {
 	key      lifecycle.APIKey
+	owner    string  // of its interactions
 	requests *window // nil: no limit
 	tokens   *window // nil: no limit
 }
 
 // keyring is the keys in force. Safe for concurrent use.
 type keyring struct {
+	signer   signer
 	required bool
 	now      func() time.Time
 	started  time.Time
@@ -43,9 +45,9 @@ type keyring struct {
 	known    atomic.Pointer[map[string]*caller] // by ID; nil: not known yet
 }
 
-func newKeyring(c Config, started time.Time) *keyring {
+func newKeyring(c Config, s signer, started time.Time) *keyring {
 	k := &keyring{
-		required: c.Keys == KeysRequired, now: c.Now, started: started,
+		signer: s, required: c.Keys == KeysRequired, now: c.Now, started: started,
 		file: filepath.Join(c.StateDir, "api-keys.json"), log: c.Log,
 	}
 	k.restore()
@@ -89,7 +91,7 @@ func (k *keyring) take(keys []lifecycle.APIKey) {
 			known[key.ID] = (*before)[key.ID] // a key never changes: it is made and revoked
 			continue
 		}
-		c := &caller{key: key}
+		c := &caller{key: key, owner: k.signer.owner(key.ID)}
 		if key.RequestsPerMinute > 0 {
 			c.requests = &window{limit: key.RequestsPerMinute}
 		}
@@ -187,6 +189,14 @@ func (c *caller) id() string {
 		return ""
 	}
 	return c.key.ID
+}
+
+// owns gives the owner of the client's interactions; "" without a key.
+func (c *caller) owns() string {
+	if c == nil {
+		return ""
+	}
+	return c.owner
 }
 
 // may says whether the client may ask a service.

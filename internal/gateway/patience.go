@@ -17,7 +17,7 @@ const headTime = 10 * time.Second
 func (g *Gateway) server() *http.Server {
 	return &http.Server{
 		Handler: g.Handler(), ErrorLog: slog.NewLogLogger(g.config.Log.Handler(), slog.LevelWarn), MaxHeaderBytes: maxHead,
-		ReadHeaderTimeout: min(headTime, g.config.Patience), IdleTimeout: 2 * time.Minute,
+		ConnContext: withGuard, ReadHeaderTimeout: min(headTime, g.config.Patience), IdleTimeout: 2 * time.Minute,
 		WriteTimeout: bodyTime + g.config.Patience, // of answers that are ready at once; it also ends what patience left
 		HTTP2:        &http.HTTP2Config{MaxConcurrentStreams: 256, WriteByteTimeout: g.config.Patience, SendPingTimeout: time.Minute},
 	}
@@ -31,8 +31,11 @@ type patience struct {
 	until time.Time
 }
 
-// wait lets the answer begin whenever it likes.
-func (p *patience) wait() {
+// wait lets the answer begin whenever it likes. On HTTP/1 a deadline that passes while nothing is written means nothing.
+func (p *patience) wait(r *http.Request) {
+	if r.ProtoMajor == 1 {
+		return
+	}
 	_ = http.NewResponseController(p.w).SetWriteDeadline(time.Time{}) // some writers have none
 }
 

@@ -21,7 +21,7 @@ type request struct {
 	limits   limits
 	token    token
 	decided  decision
-	sink     *sink
+	sink     sink
 	place    *place        // on stable, taken before anything was decided; nil once it was used or given back
 	queued   time.Duration // for places, so far
 	tried    string        // address of a server that could not be reached
@@ -44,6 +44,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			p.write(w)
 			return
 		}
+		defer asked.Free()
 		if !caller.may(l.name) {
 			noService(l.name).write(w)
 			return
@@ -81,31 +82,31 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 		decided := l.admit(ctx, conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
 		l.numbers.inFlight.Inc()
 		defer l.numbers.inFlight.Dec()
-		owner := g.signer.owner(caller.id())
-		interaction := g.signer.newInteraction(l.name, owner)
+		owner := caller.owns()
+		interaction, hash := g.signer.newInteraction(l.name, owner), t.hash.String()
 		q = &request{
 			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
-			sink:   &sink{patience: patience{w: w, limit: g.config.Patience}, begun: begun},
+			sink:   sink{patience: patience{w: w, limit: g.config.Patience}, begun: begun},
 			limits: limits, place: place, queued: queued,
 			record: lifecycle.Interaction{
-				ID: interaction, Service: l.name, Conversation: t.hash.String(), Turn: asked.Turns(), Client: client, Owner: owner,
+				ID: interaction, Service: l.name, Conversation: hash, Turn: asked.Turns(), Client: client, Owner: owner,
 				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
 				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: decided.at.UTC(),
+				Content: decided.keeping.of(g.signer, l.name, hash),
 			},
-			header: http.Header{
-				headerRequest: {requestID(r.Header, interaction)},
-				headerHash:    {t.hash.String()},
-			},
+			header: make(http.Header, 4),
 		}
-		for _, name := range []string{"Traceparent", "Tracestate"} {
-			if value := r.Header.Get(name); value != "" {
-				q.header.Set(name, value)
+		values := [2]string{requestID(r.Header, interaction), hash}
+		q.header[headerRequest], q.header[headerHash] = values[:1:1], values[1:]
+		for _, name := range [...]string{"Traceparent", "Tracestate"} {
+			if values := r.Header[name]; len(values) > 0 && values[0] != "" {
+				q.header[name] = values[:1:1]
 			}
 		}
 		q.trip = g.depart(r, started)
 		q.trip.part("queue", arrived, queued)
 		defer q.castShadow() // after the answer, which it can neither hold up nor change
-		q.sink.wait()
+		q.sink.wait(r)
 		q.run(ctx, w, started, result)
 	}
 }
@@ -167,15 +168,13 @@ func (q *request) try(ctx context.Context, b *bundle, side string, not ...string
 	became := serverUnasked
 	defer func() { p.done(became) }()
 	q.sink.place = p
-	q.sink.own = http.Header{
-		headerRelease:      {string(b.id())},
-		headerInteraction:  {q.record.ID},
-		headerConversation: {q.g.signer.seal(q.lane.name, q.handOut())},
-	}
+	values := [2]string{q.record.ID, q.g.signer.seal(q.lane.name, q.handOut())}
+	q.sink.own = [3]field{{headerRelease, b.named}, {headerInteraction, values[:1:1]}, {headerConversation, values[1:]}}
 	began := q.g.config.Now()
 	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
 		Asked: q.asked, Header: q.header, Sending: q.trip.sending(), FirstByte: q.limits.server,
-	}, q.sink)
+		Unkept: q.record.Content != lifecycle.ContentFull,
+	}, &q.sink)
 	q.trip.tried(began, q, p, side, result, err)
 	if became = attemptOf(ctx, result, err); q.limits.tooSlow(ctx, result) {
 		became = serverSlow
@@ -304,5 +303,6 @@ func (q *request) fill(i *lifecycle.Interaction, asked *bundle, result answer.Re
 	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
 	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
 	i.Scores, i.Parameters, i.Used = result.Scores, result.Parameters, asked.used
-	q.decided.keeping.fill(q.g.signer, i, result, q.g.config.Path.MaxText())
+	i.Content = q.record.Content
+	q.decided.keeping.fill(i, result, q.g.config.Path.MaxText())
 }

@@ -125,9 +125,13 @@ func (q *request) castShadow() {
 	}
 	l := q.lane
 	b, policy, dropped := l.shadowing(q.g.keys.since())
-	if b != nil && !q.g.shadows.begin(func(ctx context.Context) { q.shadow(ctx, b, policy) }) {
-		l.shadowEnded()
-		dropped = "stopping"
+	if b != nil {
+		q.asked.Share() // the request itself ends meanwhile
+		if !q.g.shadows.begin(func(ctx context.Context) { q.shadow(ctx, b, policy) }) {
+			q.asked.Free()
+			l.shadowEnded()
+			dropped = "stopping"
+		}
 	}
 	if dropped != "" {
 		q.g.metrics.dropped.WithLabelValues(l.name, dropped).Inc()
@@ -143,6 +147,7 @@ func (l *lane) shadowEnded() {
 // shadow asks a server of the shadow's own and keeps what it said beside what the user got.
 func (q *request) shadow(ctx context.Context, b *bundle, policy lifecycle.Shadow) {
 	defer q.lane.shadowEnded()
+	defer q.asked.Free()
 	ctx, cancel := context.WithTimeout(ctx, policy.Deadline.D())
 	defer cancel()
 	p := q.g.balancer.try(b, q.g.alone(b))
@@ -155,7 +160,7 @@ func (q *request) shadow(ctx context.Context, b *bundle, policy lifecycle.Shadow
 		Turn: q.record.Turn, Client: q.record.Client, Owner: q.record.Owner, Release: b.id(), Endpoint: q.endpoint, Started: q.g.config.Now().UTC(),
 	}
 	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
-		Asked: q.asked, Header: http.Header{headerRequest: {i.ID}, headerHash: {i.Conversation}},
+		Asked: q.asked, Header: http.Header{headerRequest: {i.ID}, headerHash: {i.Conversation}}, Unkept: q.record.Content != lifecycle.ContentFull,
 	}, nowhere{})
 	if ctx.Err() == context.DeadlineExceeded {
 		result.Outcome = answer.OutcomeError // the shadow was too slow; nobody left

@@ -17,13 +17,19 @@ import (
 // the end goes out with the next one.
 type sink struct {
 	patience
-	own     http.Header // the gateway's, of the release that answers
+	own     [3]field // the gateway's, of the release that answers
 	started bool
 	begun   func() // told when the answer begins at the client; nil: nobody is
 	place   *place // on the server that is asked
 	status  int
 	stream  bool
 	held    []byte
+}
+
+// field is one of a header.
+type field struct {
+	name   string
+	values []string
 }
 
 // streamEnd is in every piece that ends a stream, and hardly in another.
@@ -42,14 +48,16 @@ func (s *sink) Start(status int, header http.Header) {
 	}
 	out := s.w.Header()
 	for _, name := range passing {
-		if value := header.Get(name); value != "" {
-			out.Set(name, value)
+		if values := header[name]; len(values) == 1 {
+			out[name] = values
 		}
 	}
-	for name, values := range s.own {
-		out[name] = values
+	for _, f := range s.own {
+		if f.name != "" {
+			out[f.name] = f.values
+		}
 	}
-	if s.stream = strings.HasPrefix(out.Get("Content-Type"), "text/event-stream"); s.stream {
+	if s.stream = strings.HasPrefix(header.Get("Content-Type"), "text/event-stream"); s.stream {
 		out.Set("X-Accel-Buffering", "no") // proxies that buffer would hold back the stream
 		s.w.WriteHeader(status)
 	}
@@ -98,7 +106,7 @@ func (s *sink) flush() error {
 // release sends the end of an answer, whose record is kept now. A client that has gone meanwhile is told nothing.
 func (s *sink) release() {
 	if !s.stream {
-		s.w.Header().Set("Content-Length", strconv.Itoa(len(s.held)))
+		s.w.Header()["Content-Length"] = []string{strconv.Itoa(len(s.held))}
 		s.w.WriteHeader(s.status)
 	}
 	_, _ = s.send(s.held)

@@ -22,7 +22,7 @@ func TestTheEndOfAnAnswerIsHeld(t *testing.T) {
 	}
 	begin := func(contentType string) (*sink, *httptest.ResponseRecorder) {
 		w := httptest.NewRecorder()
-		s := &sink{patience: patience{w: w}, own: http.Header{headerRelease: {"r"}}}
+		s := &sink{patience: patience{w: w}, own: [3]field{{headerRelease, []string{"r"}}}}
 		s.Start(http.StatusOK, http.Header{"Content-Type": {contentType}})
 		return s, w
 	}

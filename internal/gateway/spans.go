@@ -131,7 +131,7 @@ func (t *trip) arrive(q *request, served *bundle, side string, result answer.Res
 	t.root.End(trace.WithTimestamp(t.now()))
 }
 
-// routes are the paths of endpoints.
+// routes are the paths of endpoints; they are asked for with POST.
 var routes = map[string]string{
 	answer.Chat: "/v1/chat/completions", answer.Completions: "/v1/completions", answer.Embeddings: "/v1/embeddings",
 	answer.Images: "/v1/images/generations",

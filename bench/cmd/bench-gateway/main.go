@@ -17,6 +17,7 @@ import (
 
 	"github.com/refitml/refit/bench/internal/modelserver"
 	"github.com/refitml/refit/bench/internal/peers"
+	"github.com/refitml/refit/internal/gateway"
 )
 
 func main() {
@@ -53,6 +54,7 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("listen as %s: %w", *role, err)
 	}
+	defer gateway.HeapRoom()() // as Refit's gateway has
 	switch *role {
 	case "model":
 		return modelserver.Serve(listener)
