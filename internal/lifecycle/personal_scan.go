@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -34,7 +35,12 @@ func (p *PersonalScan) Feed(piece string, last bool) (text string, found []strin
 	p.buf += piece
 	var out strings.Builder
 	from, at := p.done, p.done // written up to from, decided up to at
-	for at < len(p.buf) {
+	sign, mark := -1, -1       // what comes next of either kind
+	for {
+		sign, mark = nextSign(p.buf, sign, at), nextMark(p.buf, mark, at)
+		if at = max(at, p.clear(sign, mark, last)); at >= len(p.buf) {
+			break
+		}
 		kind, n, more := p.find(at, last)
 		if more {
 			break
@@ -50,11 +56,69 @@ func (p *PersonalScan) Feed(piece string, last bool) (text string, found []strin
 		}
 		at += n
 	}
-	out.WriteString(p.buf[from:at])
+	if text = p.buf[from:at]; out.Len() > 0 {
+		out.WriteString(text)
+		text = out.String()
+	}
 	if at > 0 {
 		p.buf, p.done = p.buf[at-1:], 1
 	}
-	return out.String(), found
+	return text, found
+}
+
+// Every form has an at sign, or a digit or colon, within so many bytes of its beginning: the longest runs that are
+// looked at. Where neither is near nothing can begin.
+const (
+	signWithin = 320
+	markWithin = 64
+)
+
+// clear gives the place up to which nothing begins, for the places of the next at sign and the next digit or colon. Where
+// the text goes on there may be either behind its end.
+func (p *PersonalScan) clear(sign, mark int, last bool) int {
+	end := len(p.buf)
+	if sign < end || !last {
+		sign -= signWithin
+	}
+	if mark < end || !last {
+		mark -= markWithin
+	}
+	return min(sign, mark)
+}
+
+// nextSign gives the place of the first at sign from at on; the text's end where there is none. known is what it gave
+// last for a smaller at, or -1.
+func nextSign(s string, known, at int) int {
+	if known >= at {
+		return known
+	}
+	if n := strings.IndexByte(s[at:], '@'); n >= 0 {
+		return at + n
+	}
+	return len(s)
+}
+
+// nextMark is nextSign for digits and colons, which stand side by side in ASCII. It looks at eight bytes at a time: of
+// bytes under 128 the first term's high bit says that one is under n, the second's that it is over m.
+func nextMark(s string, known, at int) int {
+	if known >= at {
+		return known
+	}
+	const ones, highs, m, n = 0x0101010101010101, 0x8080808080808080, '0' - 1, ':' + 1
+	for ; at+8 <= len(s); at += 8 {
+		x := uint64(s[at]) | uint64(s[at+1])<<8 | uint64(s[at+2])<<16 | uint64(s[at+3])<<24 |
+			uint64(s[at+4])<<32 | uint64(s[at+5])<<40 | uint64(s[at+6])<<48 | uint64(s[at+7])<<56
+		low := x &^ highs
+		if marks := (ones*(127+n) - low) & (low + ones*(127-m)) &^ x & highs; marks != 0 {
+			return at + bits.TrailingZeros64(marks)/8
+		}
+	}
+	for ; at < len(s); at++ {
+		if '0' <= s[at] && s[at] <= ':' {
+			return at
+		}
+	}
+	return len(s)
 }
 
 // Held is how many bytes are undecided.
