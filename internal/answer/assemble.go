@@ -220,7 +220,7 @@ func (s source) text() string {
 // bounded is the text's beginning, n bytes of it at most.
 func (s source) bounded(n int) string {
 	if s.raw != nil {
-		return bounded(string(appendText(nil, s.raw, n)), n)
+		return decoded(s.raw, n)
 	}
 	return bounded(s.text(), n)
 }

@@ -89,8 +89,9 @@ type pieces struct {
 	closed atomic.Bool
 }
 
-// whole is up to how many bytes a body is written anew, so that its head goes out with it in one packet.
-const whole = 16 << 10
+// whole is up to how many bytes a body is written anew, so that it goes out together with its head: as much as fits into
+// net/http's buffer beside that.
+const whole = 3 << 10
 
 // Read is io.Reader's.
 func (p *pieces) Read(b []byte) (n int, err error) {
@@ -107,17 +108,12 @@ func (p *pieces) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// WriteTo is io.WriterTo's.
-func (p *pieces) WriteTo(w io.Writer) (sum int64, err error) {
-	for len(p.list) > 0 {
-		n, err := w.Write(p.list[0])
-		sum += int64(n)
-		if err != nil {
-			return sum, err
-		}
-		p.list = p.list[1:]
+// left is how many bytes were not read yet.
+func (p *pieces) left() (sum int64) {
+	for _, piece := range p.list {
+		sum += int64(len(piece))
 	}
-	return sum, nil
+	return sum
 }
 
 // Close is io.Closer's: nobody reads any more.

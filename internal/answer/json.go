@@ -320,12 +320,15 @@ func (r *reader) skipString(i int) int {
 func isNull(value []byte) bool { return string(value) == "null" }
 
 // bounded cuts s at n bytes or a little before, never inside a character.
-func bounded(s string, n int) string {
+func bounded(s string, n int) string { return s[:cut(s, n)] }
+
+// cut gives the end of the longest beginning of n bytes at most that ends with a character.
+func cut[T string | []byte](s T, n int) int {
 	if len(s) <= n {
-		return s
+		return len(s)
 	}
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
-	return s[:n]
+	return n
 }

@@ -60,18 +60,40 @@ func (l *link) Read(p []byte) (int, error) {
 }
 
 func (l *link) Write(p []byte) (int, error) {
-	l.sent.Add(int64(len(p))) // before it is so: the failure may be read before this returns
+	n, err := l.write(int64(len(p)), func() (int64, error) {
+		n, err := l.TCPConn.Write(p)
+		return int64(n), err
+	})
+	return int(n), err
+}
+
+// write counts what is sent.
+func (l *link) write(size int64, send func() (int64, error)) (int64, error) {
+	l.sent.Add(size) // before it is so: the failure may be read before this returns
 	l.at.Store(time.Now().UnixNano())
-	n, err := l.TCPConn.Write(p)
-	l.sent.Add(int64(n - len(p)))
+	n, err := send()
+	l.sent.Add(n - size)
 	if err != nil && l.heard.Load() > 0 {
 		err = unheard{err} // what is not sent whole is not read whole
 	}
 	return n, err
 }
 
-// ReadFrom hides the connection's own, which would send without counting.
-func (l *link) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{l}, r) }
+// ReadFrom sends a request's pieces from where they stand, at once. It hides the connection's own, which would send without
+// counting.
+func (l *link) ReadFrom(r io.Reader) (int64, error) {
+	limited, ok := r.(*io.LimitedReader)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{l}, r)
+	}
+	p, ok := limited.R.(*pieces)
+	if !ok || p.left() != limited.N {
+		return io.Copy(struct{ io.Writer }{l}, r)
+	}
+	n, err := l.write(limited.N, func() (int64, error) { return (*net.Buffers)(&p.list).WriteTo(l.TCPConn) })
+	limited.N -= n
+	return n, err
+}
 
 // notRead says whether a connection that ended did so without the server having read what was sent last.
 func (l *link) notRead(err error) bool {

@@ -3,6 +3,7 @@ package answer
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -17,6 +18,20 @@ func text(raw []byte) string {
 		return string(inner)
 	}
 	return string(appendText(make([]byte, 0, len(inner)), raw, len(inner)))
+}
+
+// scratch is where texts are decoded whose length nobody knows before.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// decoded is the beginning of a JSON string, n bytes of it at most.
+func decoded(raw []byte, n int) string {
+	room := scratch.Get().(*[]byte)
+	defer scratch.Put(room)
+	if need := min(len(raw), n+utf8.UTFMax); cap(*room) < need {
+		*room = make([]byte, 0, need)
+	}
+	*room = appendText((*room)[:0], raw, n)
+	return string((*room)[:cut(*room, n)])
 }
 
 // appendText decodes a JSON string of a valid document, about limit bytes of it at most and always whole characters. A
@@ -38,6 +53,10 @@ func appendText(out, raw []byte, limit int) []byte {
 		if len(raw) == 0 {
 			break
 		}
+		if c := short[raw[1]]; c != 0 {
+			out, raw = append(out, c), raw[2:]
+			continue
+		}
 		var r rune
 		r, raw = escaped(raw)
 		out = utf8.AppendRune(out, r)
@@ -45,33 +64,24 @@ func appendText(out, raw []byte, limit int) []byte {
 	return out
 }
 
+// short are the escapes of one character.
+var short = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
 // escaped decodes the escape that raw begins with.
 func escaped(raw []byte) (rune, []byte) {
-	switch c := raw[1]; c {
-	case 'b':
-		return '\b', raw[2:]
-	case 'f':
-		return '\f', raw[2:]
-	case 'n':
-		return '\n', raw[2:]
-	case 'r':
-		return '\r', raw[2:]
-	case 't':
-		return '\t', raw[2:]
-	case 'u':
-		r, rest := unit(raw), raw[6:]
-		if !utf16.IsSurrogate(r) {
-			return r, rest
-		}
-		if len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' {
-			if whole := utf16.DecodeRune(r, unit(rest)); whole != utf8.RuneError {
-				return whole, rest[6:]
-			}
-		}
-		return utf8.RuneError, rest
-	default: // quote, backslash, slash
+	if c := short[raw[1]]; c != 0 {
 		return rune(c), raw[2:]
 	}
+	r, rest := unit(raw), raw[6:]
+	if !utf16.IsSurrogate(r) {
+		return r, rest
+	}
+	if len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' {
+		if whole := utf16.DecodeRune(r, unit(rest)); whole != utf8.RuneError {
+			return whole, rest[6:]
+		}
+	}
+	return utf8.RuneError, rest
 }
 
 // unit reads the four hexadecimal digits of an escape.
@@ -92,14 +102,20 @@ func unit(raw []byte) (r rune) {
 // character; len(b) where there is none. It looks at eight bytes at a time: a byte x is under n, or zero, where
 // x-n borrows from its highest bit (Warren, Hacker's Delight, 6-1); the lowest such byte is always a true one.
 func stretch(b []byte, i int) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	for ; i+8 <= len(b); i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:])
-		quote, slash := x^(ones*'"'), x^(ones*'\\')
-		found := ((x-ones*' ')&^x | (quote-ones)&^quote | (slash-ones)&^slash) & highs
-		if found != 0 {
+	for ; i+16 <= len(b); i += 16 {
+		first, second := stops(binary.LittleEndian.Uint64(b[i:])), stops(binary.LittleEndian.Uint64(b[i+8:]))
+		if first|second != 0 {
+			if first != 0 {
+				return i + bits.TrailingZeros64(first)/8
+			}
+			return i + 8 + bits.TrailingZeros64(second)/8
+		}
+	}
+	if i+8 <= len(b) {
+		if found := stops(binary.LittleEndian.Uint64(b[i:])); found != 0 {
 			return i + bits.TrailingZeros64(found)/8
 		}
+		i += 8
 	}
 	for ; i < len(b); i++ {
 		if c := b[i]; c < ' ' || c == '"' || c == '\\' {
@@ -107,6 +123,12 @@ func stretch(b []byte, i int) int {
 		}
 	}
 	return i
+}
+
+// stops marks the bytes of x that end a stretch, with their highest bits.
+func stops(x uint64) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	return ((x - ones*' ') | (x ^ ones*'"' - ones) | (x ^ ones*'\\' - ones)) &^ x & highs
 }
 
 // quoted writes s as JSON.

@@ -99,9 +99,9 @@ func (r *reader) validString(from int) int {
 		if i++; i >= len(doc) {
 			return bad
 		}
-		switch doc[i] {
-		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		case 'u':
+		switch {
+		case short[doc[i]] != 0:
+		case doc[i] == 'u':
 			for range 4 {
 				if i++; i >= len(doc) || !isHex(doc[i]) {
 					return bad

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"slices"
 	"strings"
@@ -105,9 +106,9 @@ func nextMark(s string, known, at int) int {
 		return known
 	}
 	const ones, highs, m, n = 0x0101010101010101, 0x8080808080808080, '0' - 1, ':' + 1
-	for ; at+8 <= len(s); at += 8 {
-		x := uint64(s[at]) | uint64(s[at+1])<<8 | uint64(s[at+2])<<16 | uint64(s[at+3])<<24 |
-			uint64(s[at+4])<<32 | uint64(s[at+5])<<40 | uint64(s[at+6])<<48 | uint64(s[at+7])<<56
+	bytes := []byte(s) // not copied: nobody writes to it
+	for ; at+8 <= len(bytes); at += 8 {
+		x := binary.LittleEndian.Uint64(bytes[at:])
 		low := x &^ highs
 		if marks := (ones*(127+n) - low) & (low + ones*(127-m)) &^ x & highs; marks != 0 {
 			return at + bits.TrailingZeros64(marks)/8
