@@ -115,7 +115,11 @@ func (s *Store) manifestKey(ref lifecycle.ArtifactRef) string {
 func (s *Store) EnsureBucket(ctx context.Context) error {
 	there, err := s.client.BucketExists(ctx, s.cfg.Bucket)
 	if err == nil && !there {
-		err = s.client.MakeBucket(ctx, s.cfg.Bucket, minio.MakeBucketOptions{Region: s.cfg.Region})
+		// With object lock, so that anchors of ledgers cannot be deleted; a server without it makes a plain one.
+		err = s.client.MakeBucket(ctx, s.cfg.Bucket, minio.MakeBucketOptions{Region: s.cfg.Region, ObjectLocking: true})
+		if c := code(err); c == "NotImplemented" || c == "InvalidRequest" {
+			err = s.client.MakeBucket(ctx, s.cfg.Bucket, minio.MakeBucketOptions{Region: s.cfg.Region})
+		}
 		if c := code(err); c == "BucketAlreadyOwnedByYou" {
 			err = nil
 		}

@@ -57,6 +57,9 @@ type S3 struct {
 	AccessKey string `mapstructure:"access_key"`
 	SecretKey string `mapstructure:"secret_key"`
 	TLS       bool   `mapstructure:"tls"`
+
+	// LockTime is how long anchors of ledgers are locked, where the bucket has object lock.
+	LockTime time.Duration `mapstructure:"lock_time"`
 }
 
 // Gateway is the data plane.
@@ -198,6 +201,7 @@ func setDefaults(v *viper.Viper) {
 		"temporal.address": "127.0.0.1:7233", "temporal.namespace": "refit", "temporal.ui": "",
 		"temporal.tls": false, "temporal.ca_file": "", "temporal.cert_file": "", "temporal.key_file": "", "temporal.api_key": "",
 		"s3.endpoint": "", "s3.bucket": "refit", "s3.region": "us-east-1", "s3.access_key": "", "s3.secret_key": "", "s3.tls": false,
+		"s3.lock_time":   365 * 24 * time.Hour,
 		"gateway.listen": "127.0.0.1:8080", "gateway.id": "", "gateway.services": []string{}, "gateway.keys": "", "gateway.key_file": "",
 		"gateway.client_header": "", "gateway.conversation_header": "", "gateway.conversation_claim": "",
 		"gateway.tls.cert_file": "", "gateway.tls.key_file": "", "gateway.drain": 20 * time.Second,

@@ -31,8 +31,16 @@ func (p *process) runConsole(ctx context.Context, s *shared) error {
 	if err != nil {
 		return err
 	}
+	var anchors control.Anchors
+	if p.settings.S3.Endpoint != "" {
+		store, _, err := s.artifacts()
+		if err != nil {
+			return err
+		}
+		anchors = store
+	}
 	use := control.New(control.Config{
-		Registry: record, Captured: captured, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
+		Anchors: anchors, Registry: record, Captured: captured, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
 		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
 	})
 	p.warnOfPlain(consoleRole, "control")

@@ -143,6 +143,9 @@ func printStatus(w io.Writer, s control.StatusResult) {
 		fmt.Fprintf(w, ", behind: %s", strings.Join(s.Behind, ", "))
 	}
 	fmt.Fprintln(w)
+	if s.Restored != "" {
+		fmt.Fprintf(w, "registry     %s\n", s.Restored)
+	}
 	if r := s.Rollout; r != nil {
 		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
 	}

@@ -117,32 +117,6 @@ func newDiff(a *app) *cobra.Command {
 	}
 }
 
-func newLedger(a *app) *cobra.Command {
-	in := control.LedgerInput{}
-	var kinds []string
-	cmd := &cobra.Command{Use: "ledger SERVICE", Short: "Read a service's append-only history", Args: cobra.ExactArgs(1)}
-	cmd.Flags().Int64Var(&in.After, "after", 0, "begin after this sequence number (default: the newest entries)")
-	cmd.Flags().IntVar(&in.Limit, "limit", 100, "at most so many")
-	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only entries of these kinds")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		in.Service = args[0]
-		for _, k := range kinds {
-			in.Kinds = append(in.Kinds, lifecycle.LedgerKind(k))
-		}
-		entries, err := call(a, cmd, control.Ledger, in)
-		return a.report(entries, err, func(w io.Writer) {
-			var rows [][]string
-			for _, e := range entries {
-				rows = append(rows, []string{
-					fmt.Sprint(e.Sequence), at(e.At), string(e.Kind), shorten(e.Subject), e.Actor.Name, e.Reason,
-				})
-			}
-			table(w, []string{"SEQ", "AT", "KIND", "SUBJECT", "ACTOR", "REASON"}, rows)
-		})
-	}
-	return cmd
-}
-
 func shorten(s string) string {
 	if d := lifecycle.Digest(s); d.Valid() {
 		return d.Short()

@@ -25,6 +25,9 @@ import (
 // keepEvery is how often a worker looks after the model servers that it started.
 const keepEvery = 5 * time.Second
 
+// anchorEvery is how often a worker looks for ledgers that have grown.
+const anchorEvery = time.Minute
+
 // localEngine is the one engine for jobs and model servers that a worker brings with it.
 const localEngine = "local"
 
@@ -61,6 +64,9 @@ func (p *process) runWorker(ctx context.Context, s *shared) error {
 	if queues := p.settings.Worker.Queues; len(queues) == 0 || slices.Contains(queues, steps.QueueData) { // where releases are loaded
 		group.Go(func() error { return set.Promotion.Keep(ctx, keepEvery) })
 	}
+	group.Go(func() error {
+		return activities.Anchors{Registry: set.Common.Registry, Store: store, Lock: p.settings.S3.LockTime, Log: p.log}.Keep(ctx, anchorEvery)
+	})
 	group.Go(func() error {
 		return w.Run(ctx, func() { p.log.Info("worker polls", "build_id", buildID(p.settings.Worker)) })
 	})

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type StatusResult struct {
 	Loops       []LoopStatus             `json:"loops"`             // exclusive loops that are running
 	Gateways    []registry.GatewayReport `json:"gateways"`          // live ones
 	Behind      []string                 `json:"behind"`            // live gateways that have not applied the route yet
+	Restored    string                   `json:"restored,omitempty"` // why this registry seems to be an older one than the gateways know
 	Endpoints   []lifecycle.Endpoint     `json:"endpoints"`
 	Servers     []ReleaseServers         `json:"servers"`     // of the releases that the route names
 	Attribution string                   `json:"attribution"` // "verified", "unverified", "unknown", "nothing serves"
@@ -54,9 +56,9 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	var version registry.ServiceVersion
 	var claims []lifecycle.Claim
 	version, errs[0] = c.cfg.Registry.ServiceVersion(ctx, in.Service)
-	out.Route, errs[1] = c.cfg.Registry.Route(ctx, in.Service)
-	claims, errs[2] = c.cfg.Registry.Claims(ctx, in.Service)
 	out.Gateways, errs[3] = c.cfg.Registry.Gateways(ctx, in.Service, liveWithin)
+	out.Route, errs[1] = c.cfg.Registry.Route(ctx, in.Service) // after the reports: no gateway is ahead of it
+	claims, errs[2] = c.cfg.Registry.Claims(ctx, in.Service)
 	out.Endpoints, errs[4] = c.cfg.Registry.Endpoints(ctx, in.Service)
 	out.Rollout, errs[5] = c.newestRollout(ctx, in.Service)
 	if err := errors.Join(errs[:]...); err != nil {
@@ -64,6 +66,7 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	}
 	out.Version = version.Version
 	out.Behind = behind(out.Gateways, out.Route)
+	out.Restored = restored(in.Service, out.Gateways, out.Route)
 	out.Attribution = attribution(out.Route, out.Endpoints)
 	var wait sync.WaitGroup
 	wait.Go(func() { out.Servers = c.servers(ctx, out.Route, out.Endpoints) })
@@ -90,6 +93,19 @@ func behind(gateways []registry.GatewayReport, route lifecycle.Route) []string {
 		}
 	}
 	return names
+}
+
+// restored says why the registry seems to be older than what gateways applied: its database was restored. They never
+// go back by themselves.
+func restored(service string, gateways []registry.GatewayReport, route lifecycle.Route) string {
+	for _, g := range gateways {
+		if g.Epoch > route.Epoch || g.Epoch == route.Epoch && g.Generation > route.Generation {
+			return fmt.Sprintf("gateway %s applied generation %d of epoch %d, and the registry is at generation %d of epoch %d: "+
+				"its database was restored, and gateways do not follow it until somebody runs: refit registry adopt %s",
+				g.Gateway, g.Generation, g.Epoch, route.Generation, route.Epoch, service)
+		}
+	}
+	return ""
 }
 
 // attribution says whether what serves can be told apart. A release without a known server is unknown, never

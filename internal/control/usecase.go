@@ -96,5 +96,6 @@ func Handlers() []Handler {
 		Start.handler(), Watch.handler(), Evaluations.handler(), Ledger.handler(), Feedback.handler(),
 		Schedules.handler(), ChangeSchedule.handler(),
 		Keys.handler(), CreateKey.handler(), RevokeKey.handler(),
+		VerifyLedger.handler(), ExportLedger.handler(), Served.handler(), Adopt.handler(),
 	}
 }

@@ -29,7 +29,8 @@ func TestEveryUseCaseAsksForItsRole(t *testing.T) {
 	want := map[string]control.Role{
 		"services": control.Viewer, "status": control.Viewer, "releases": control.Viewer, "diff": control.Viewer,
 		"watch": control.Viewer, "evaluations": control.Viewer, "ledger": control.Viewer, "feedback": control.Viewer,
-		"schedules": control.Viewer, "keys": control.Viewer,
+		"schedules": control.Viewer, "keys": control.Viewer, "ledger-verify": control.Viewer, "ledger-export": control.Viewer,
+		"served": control.Viewer, "adopt": control.Admin,
 		"promote": control.Operator, "intervene": control.Operator, "rollback": control.Operator, "start": control.Operator,
 		"change-schedule": control.Operator, "make-release": control.Operator,
 		"revoke-key": control.Operator,

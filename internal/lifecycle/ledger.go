@@ -38,6 +38,7 @@ const (
 	DayForgotten       LedgerKind = "day-forgotten"
 	KeyCreated         LedgerKind = "key-created"
 	KeyRevoked         LedgerKind = "key-revoked"
+	RegistryAdopted    LedgerKind = "registry-adopted" // a database that was restored: a new epoch begins
 )
 
 // LedgerEntry is one line of a service's append-only history.
