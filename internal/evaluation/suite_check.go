@@ -125,16 +125,23 @@ func (p Sampling) check(faults *lifecycle.Problems, at string) {
 
 func (s Suite) checkCases(faults *lifecycle.Problems, known map[string]ready) {
 	count, gates := map[string]int{}, map[string]int{}
-	seen, splits := map[string]bool{}, map[string]string{}
+	seen, splits, asked := map[string]bool{}, map[string]string{}, map[uint64]string{}
 	for i, c := range s.Cases {
 		if len(*faults) > maxProblems {
-			break
+			return
 		}
 		at := fmt.Sprintf("cases[%d]", i)
 		capability, ok := known[c.Capability]
 		split := cmp.Or(c.Split, GateSplit)
 		if other, met := splits[c.Group]; met && other != split {
 			faults.Add(at+".split", split, "group %q has cases in the split %s, and a group belongs to one", c.Group, other)
+		}
+		if s.Version != BuiltVersion {
+			what := c.asks()
+			if other, met := asked[what]; met && other != split {
+				faults.Add(at+".split", split, "the same is asked in the split %s; a question belongs to one", other)
+			}
+			asked[what] = split
 		}
 		switch {
 		case c.ID == "" || seen[c.ID]:
@@ -168,6 +175,15 @@ func (s Suite) checkCases(faults *lifecycle.Problems, known map[string]ready) {
 // searches says whether this is the search split of a suite, which no gate reads.
 func (s Suite) searches() bool {
 	return !slices.ContainsFunc(s.Cases, func(c Case) bool { return c.Split != SearchSplit })
+}
+
+// asks is a hash of what a case asks, whatever its ID.
+func (c Case) asks() uint64 {
+	parts := []string{c.Text}
+	for _, m := range c.Messages {
+		parts = append(parts, m.Role, m.Content)
+	}
+	return hash(0, append(parts, c.Choices...)...)
 }
 
 // newer says whether a case has what version 1 does not know.

@@ -2,8 +2,8 @@ package lifecycle_test
 
 import (
 	"encoding/json"
-	"strings"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"

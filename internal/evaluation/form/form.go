@@ -73,7 +73,7 @@ type whole int64
 func (w *whole) UnmarshalYAML(node *yaml.Node) error {
 	n, err := strconv.ParseInt(node.Value, 10, 64)
 	if err != nil || n < 0 {
-		return fmt.Errorf("line %d: %q; give a whole number", node.Line, node.Value)
+		return fmt.Errorf("line %d: no whole number; give one from 0", node.Line)
 	}
 	*w = whole(n)
 	return nil

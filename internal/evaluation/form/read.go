@@ -146,9 +146,12 @@ func (r *reader) yamlFault(name string, err error) {
 			at.line, _ = strconv.Atoi(m[1]) // digits
 			each = m[2]
 		}
-		r.fault(at, "%s", each)
+		r.fault(at, "%s", quoted.ReplaceAllString(each, "a value"))
 	}
 }
+
+// quoted is what the parser repeats of a value: it may be a right answer, and faults end in histories and logs.
+var quoted = regexp.MustCompile("`[^`]*`")
 
 // nodeLines finds where capabilities and their inline cases begin.
 type nodeLines struct{ list *yaml.Node }

@@ -189,7 +189,7 @@ func TestFaultsAreToldWithFileAndLine(t *testing.T) {
 		"of a scorer":              {swap("{name: numeric, settings:", "{name: numeric, setings:"), []string{`unknown field "setings"; the fields are name, settings`}},
 		"of a scorer's settings":   {swap("relative: 0.01", "relativ: 0.01"), []string{"suite.yaml:31: ", `unknown field "relativ"; the fields are absolute, relative, take`}},
 		"of a line":                {swap(`"group":"geo`, `"gruop":"geo`), []string{`cases/facts.jsonl:1: json: unknown field "gruop"`, "id, group"}},
-		"a wrong type":             {swap("weight: 2", "weight: two"), []string{`suite.yaml:14: "two"; give a whole number`}},
+		"a wrong type":             {swap("weight: 2", "weight: two"), []string{`suite.yaml:14: no whole number`}},
 		"no YAML":                  {swap("suite: support", "suite: [support"), []string{"suite.yaml:"}},
 		"a second document":        {func(f fstest.MapFS) { f[File].Data = append(f[File].Data, "---\nsuite: x\n"...) }, []string{"a second document"}},
 		"an alias":                 {swap("[faq]", "&t [faq]\n    split: *t"), []string{"suite.yaml:9: an alias"}},
@@ -201,7 +201,7 @@ func TestFaultsAreToldWithFileAndLine(t *testing.T) {
 		"no margin":                {swap("    margin: 0.5\n", ""), []string{"margin: none; say what drop of seconds"}},
 		"a margin of 0":            {swap("margin: 0.5", "margin: 0"), []string{"suite.yaml:26: margin: 0"}},
 		"a reference is missing":   {swap("        want: Paris\n", ""), []string{"suite.yaml:12: want: none"}},
-		"a reference of no number": {swap("want: 2}", "want: two}"), []string{`suite.yaml:34: scorer numeric; want: "two" is no number`}},
+		"a reference of no number": {swap("want: 2}", "want: two}"), []string{"suite.yaml:34: scorer numeric; want: a reference is no number"}},
 		"a choice that is wrong":   {swap(`want: " blue"`, "want: red"), []string{"choices"}},
 		"an ID twice":              {swap(`"id":"line"`, `"id":"capital"`), []string{`cases/facts.jsonl:1: id: "facts/capital"`}},
 		"the same question twice":  {swap("Which sea?", "How many are there?"), []string{"cases/facts.jsonl:3: id:"}},
@@ -222,6 +222,8 @@ func TestFaultsAreToldWithFileAndLine(t *testing.T) {
 		"no file":                  {func(f fstest.MapFS) { delete(f, File) }, []string{"suite.yaml: it cannot be read"}},
 		"too large":                {func(f fstest.MapFS) { f[File].Data = bytes.Repeat([]byte("#\n"), maxYAML) }, []string{"put cases into files of JSONL"}},
 		"a temperature":            {swap("temperature: 0.7", "temperature: 7"), []string{"suite.yaml:5: sampling.temperature: 7"}},
+		"a value of another type":  {swap("margin: 0.5", "margin: secret"), []string{"suite.yaml:29: cannot unmarshal !!str a value into float64"}},
+		"asked in both splits":     {swap("      - messages:", "      - {id: twin, text: \"Which sea?\", want: x, split: search}\n      - messages:"), []string{"cases/facts.jsonl:3: split: gate; the same is asked in the split search"}},
 		"sampled likelihood":       {swap("margin: 0.1\n", "margin: 0.1\n    sampling: {samples: 2}\n"), []string{"only generate is sampled"}},
 		"gates are asked nothing":  {swap("{text: \"1 + 1?\", want: 2}", "{text: \"1 + 1?\", want: 2, split: search}"), []string{"give gates cases of it"}},
 	} {
@@ -234,6 +236,7 @@ func TestFaultsAreToldWithFileAndLine(t *testing.T) {
 			for _, want := range tc.want {
 				require.ErrorContains(t, err, want)
 			}
+			require.NotContains(t, err.Error(), "secret")
 		})
 	}
 }

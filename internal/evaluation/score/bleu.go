@@ -13,6 +13,7 @@ func bleu(none, World) (Scorer, error) {
 		if len(item.Want) == 0 {
 			return 0, lifecycle.Errorf(lifecycle.Invalid, "the case has no reference answer")
 		}
+		item = within(item)
 		return sentenceBLEU(item.Said, item.Want), nil
 	}), nil
 }

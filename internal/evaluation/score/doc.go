@@ -8,6 +8,8 @@
 // are stored negated. A scorer that is marked binary gives 0 or 1. An error means that there is no score, and the
 // case is an error for the gate; it is never a score of 0, and never a pass. A wrong answer is no error.
 //
+// Errors name settings, and never repeat what was asked, said or is right: they end in histories and logs.
+//
 // # The table
 //
 // [Table] lists every scorer with what it looks at, and the source of its definition. Each is held against values of
@@ -16,6 +18,6 @@
 //
 // # Not promised
 //
-// Overlap with a reference (F1, ROUGE, BLEU, chrF) and support by passages are about words, not about truth. A judge
+// What overlaps (token-f1, rouge-l, bleu, chrf) is looked for in the first 64 KiB of answer and reference. Overlap with a reference (F1, ROUGE, BLEU, chrF) and support by passages are about words, not about truth. A judge
 // is a model: its scores are only as good as its agreement with people, which a suite's human labels can show.
 package score

@@ -1,8 +1,10 @@
 package score
 
 import (
+	"errors"
 	"math"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"unicode"
@@ -115,7 +117,7 @@ func matches(s regexSettings, _ World) (Scorer, error) {
 		}
 		compiled, err := regexp.Compile(pattern)
 		if err != nil {
-			return nil, lifecycle.Errorf(lifecycle.Invalid, "pattern: not an RE2 expression: %w", err)
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "pattern: not an RE2 expression (%s)", patternFault(err))
 		}
 		return compiled, nil
 	}
@@ -157,6 +159,15 @@ func matches(s regexSettings, _ World) (Scorer, error) {
 	}), nil
 }
 
+// patternFault says what is wrong with an expression and does not repeat it: it may be a right answer.
+func patternFault(err error) string {
+	var fault *syntax.Error
+	if errors.As(err, &fault) {
+		return fault.Code.String()
+	}
+	return "it does not compile"
+}
+
 // maxPattern bounds an expression, in bytes.
 const maxPattern = 2000
 
@@ -183,7 +194,7 @@ func numeric(s numericSettings, _ World) (Scorer, error) {
 		for _, want := range item.Want {
 			value, ok := number(want)
 			if !ok {
-				return nil, lifecycle.Errorf(lifecycle.Invalid, "want: %q is no number", want)
+				return nil, lifecycle.Errorf(lifecycle.Invalid, "want: a reference is no number")
 			}
 			list = append(list, value)
 		}

@@ -8,8 +8,29 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
+// maxOverlap bounds the texts whose words are compared, in bytes: the longest common subsequence takes the product.
+const maxOverlap = 64 << 10
+
+// within cuts answer and references to the bound.
+func within(item Item) Item {
+	short := func(text string) string {
+		if len(text) <= maxOverlap {
+			return text
+		}
+		return strings.ToValidUTF8(text[:maxOverlap], "")
+	}
+	item.Said = short(item.Said)
+	want := make([]string, len(item.Want))
+	for i := range want {
+		want[i] = short(item.Want[i])
+	}
+	item.Want = want
+	return item
+}
+
 func tokenF1(none, World) (Scorer, error) {
 	return pure(func(item Item) (float64, error) {
+		item = within(item)
 		said := strings.Fields(normalise(item.Said))
 		return best(item, func(want string) float64 { return f1(said, strings.Fields(normalise(want))) })
 	}), nil
@@ -58,6 +79,7 @@ func rougeL(s rougeSettings, _ World) (Scorer, error) {
 		split = unicodeWords
 	}
 	return pure(func(item Item) (float64, error) {
+		item = within(item)
 		said := split(item.Said)
 		return best(item, func(want string) float64 {
 			reference := split(want)
@@ -139,6 +161,7 @@ func grounded(s groundedSettings, _ World) (Scorer, error) {
 
 func chrF(none, World) (Scorer, error) {
 	return pure(func(item Item) (float64, error) {
+		item = within(item)
 		return best(item, func(want string) float64 { return chrf(item.Said, want) })
 	}), nil
 }
