@@ -125,7 +125,7 @@ func TestTheCommandsThatPeopleKnow(t *testing.T) {
 	for _, path := range []string{
 		"up", "gateway", "worker", "console", "migrate", "apply", "schema", "status", "releases", "release", "diff", "train", "index",
 		"evaluate", "tune", "archive", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
-		"schedule resume", "schedule trigger", "feedback", "ledger", "suite check", "suite import", "keys create", "keys list", "keys revoke",
+		"schedule resume", "schedule trigger", "feedback", "ledger", "suite check", "suite import", "suite scorers", "keys create", "keys list", "keys revoke",
 	} {
 		found, rest, err := root.Find(strings.Fields(path))
 		require.NoError(t, err, path)

@@ -13,12 +13,13 @@ import (
 	"github.com/refitml/refit/internal/evaluation"
 	"github.com/refitml/refit/internal/evaluation/form"
 	"github.com/refitml/refit/internal/evaluation/imports"
+	"github.com/refitml/refit/internal/evaluation/score"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
 func newSuite(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "suite", Short: "Check and import suites of cases"}
-	cmd.AddCommand(newSuiteCheck(a), newSuiteImport(a))
+	cmd.AddCommand(newSuiteCheck(a), newSuiteImport(a), newSuiteScorers(a))
 	return cmd
 }
 
@@ -74,6 +75,47 @@ func readSuiteAt(path string) (evaluation.Suite, error) {
 	}
 	defer root.Close()
 	return form.Read(root.FS(), name)
+}
+
+// listedScorer is a line of the table of scorers.
+type listedScorer struct {
+	Name     string   `json:"name"`
+	Ask      string   `json:"ask"`
+	Scores   string   `json:"scores"` // "0 or 1", "number" or "less is better"
+	Settings []string `json:"settings"`
+	Source   string   `json:"source"`
+}
+
+func listedScorers() []listedScorer {
+	asks := map[score.Asks]string{score.Text: evaluation.Generate, score.Choices: evaluation.Choice, score.Likelihood: evaluation.Likelihood, score.Ranking: evaluation.Retrieval}
+	var list []listedScorer
+	for _, entry := range score.Table() {
+		scores := "number"
+		switch {
+		case entry.Binary:
+			scores = "0 or 1"
+		case entry.Less:
+			scores = "less is better"
+		}
+		list = append(list, listedScorer{entry.Name, asks[entry.Asks], scores, entry.Settings(), entry.Source})
+	}
+	return list
+}
+
+func newSuiteScorers(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "scorers", Short: "List the scorers that suites may name, with the source of each", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			list := listedScorers()
+			return a.report(list, nil, func(w io.Writer) {
+				var rows [][]string
+				for _, s := range list {
+					rows = append(rows, []string{s.Name, s.Ask, s.Scores, strings.Join(s.Settings, " "), s.Source})
+				}
+				table(w, []string{"SCORER", "ASK", "SCORES", "SETTINGS", "SOURCE"}, rows)
+			})
+		},
+	}
 }
 
 func newSuiteImport(a *app) *cobra.Command {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,4 +51,34 @@ func TestAnImportedFileBringsItsAnswers(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join(out, answersFile))
 	require.NoError(t, err)
 	require.Contains(t, string(raw), `"said":"Lyon, I think."`)
+}
+
+func TestThePageOfSuitesListsEveryScorer(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/suites.md")
+	require.NoError(t, err)
+	for _, s := range listedScorers() {
+		settings := "-"
+		if len(s.Settings) > 0 {
+			settings = "`" + strings.Join(s.Settings, "`, `") + "`"
+		}
+		row := fmt.Sprintf("| `%s` | %s | %s | %s | %s |", s.Name, s.Ask, s.Scores, settings, strings.ReplaceAll(s.Source, "|", "\\|"))
+		require.Contains(t, string(page), row)
+	}
+}
+
+func TestTheExampleOnThePageOfSuitesIsASuite(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/suites.md")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for _, name := range []string{"suite.yaml", "facts.jsonl"} {
+		_, rest, ok := strings.Cut(string(page), "<!-- "+name+" -->\n```")
+		require.True(t, ok, name)
+		_, rest, _ = strings.Cut(rest, "\n")
+		content, _, _ := strings.Cut(rest, "```")
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+	}
+	o := command(t.Context(), "suite", "check", dir)
+	require.Zero(t, o.code, o.errors)
 }

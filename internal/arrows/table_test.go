@@ -119,7 +119,7 @@ var table = map[string]row{
 	"cmd/refit": {
 		rooms: []string{
 			lifecycle, steps, configs, control, console, gateway, workers, activities, registry, capture,
-			compute, serving, artifacts, telemetry, evaluation, form, imports,
+			compute, serving, artifacts, telemetry, evaluation, form, imports, score,
 		},
 		modules: []string{cobra, viper, temporalSDK, prometheus, xsync},
 	},
