@@ -83,7 +83,7 @@ func TestAGateRefusesWhatVariantsWereTriedAgainst(t *testing.T) {
 	t.Parallel()
 	g := draw(rand.New(rand.NewPCG(1, 2)), trial{kind: Cloze, items: 60, perGroup: 1, baseline: 0.7, flips: 0.1, margin: 0.1})
 	g.Suite.Version = SuiteVersion
-	g.Suite.Cases[7].Split = SearchSplit
+	g.Suite.Cases[7].Split, g.Suite.Cases[7].Text = SearchSplit, "another question"
 	v, _ := Judge(g)
 	require.Equal(t, lifecycle.ErrorOutcome, v.Outcome)
 	require.Contains(t, v.Reasons[0], "of the split search, which gates refuse")
