@@ -34,7 +34,8 @@ func (p Promotion) HoldStep(ctx context.Context, in steps.HoldInput) (steps.Hold
 	renewing.Go(func() { h.keepLease(ctx, end, next) })
 	for {
 		began := time.Now()
-		result, over, err := h.look(ctx)
+		frozen := h.frozen(ctx)
+		result, over, err := h.look(ctx, frozen)
 		if cause := context.Cause(ctx); lifecycle.Is(cause, lifecycle.Fenced) {
 			return h.fenced(context.WithoutCancel(ctx), cause), nil
 		}
@@ -61,6 +62,7 @@ type hold struct {
 	in      steps.HoldInput
 	rollout string
 	exposed *exposed
+	asked   time.Time // when it was asked last whether a freeze holds it
 
 	mu         sync.Mutex
 	complained map[string]bool // what was logged and still lasts
@@ -175,8 +177,21 @@ func (h *hold) renewed(ctx context.Context, at time.Time) {
 	}
 }
 
+// frozen gives the freeze that stops the step's clock; nil where none does. What cannot be asked stops no clock: no
+// share grows before it could.
+func (h *hold) frozen(ctx context.Context) *lifecycle.Frozen {
+	now := time.Now()
+	if h.in.Freezes == nil || h.in.Paused || now.Before(h.in.Glass) || now.Before(h.asked.Add(freezeLooks*h.Promotion.look())) {
+		return nil
+	}
+	h.asked = now
+	frozen, err := h.Promotion.frozen(ctx, *h.in.Freezes, now)
+	h.complain(ctx, "whether a freeze holds the step is not known", err)
+	return frozen
+}
+
 // look weighs the evidence. What cannot be read leaves the step as it is: it is tried again with the next look.
-func (h *hold) look(ctx context.Context) (result steps.HoldResult, over bool, err error) {
+func (h *hold) look(ctx context.Context, frozen *lifecycle.Frozen) (result steps.HoldResult, over bool, err error) {
 	reports, err := h.Registry.Gateways(ctx, h.in.Service, lifecycle.LeaseTime)
 	h.complain(ctx, "the gateways' reports cannot be read", err)
 	reported := err == nil
@@ -193,7 +208,7 @@ func (h *hold) look(ctx context.Context) (result steps.HoldResult, over bool, er
 	}
 	so := h.soFar()
 	watch := rollout.Watch{Policy: h.in.Policy, Step: h.in.Step, Elapsed: so.Elapsed}
-	if h.in.Paused {
+	if h.in.Paused || frozen != nil {
 		watch.Elapsed = 0
 	}
 	verdict, err := rollout.Judge(seen, watch)
@@ -205,10 +220,16 @@ func (h *hold) look(ctx context.Context) (result steps.HoldResult, over bool, er
 	}
 	h.show(verdict)
 	reason := h.reason(verdict, watch.Elapsed)
+	if frozen != nil && (reason == "" || reason == steps.HoldEnough) {
+		reason = steps.HoldFrozen
+	}
 	if reason == "" {
 		return result, false, nil
 	}
 	result, err = h.result(ctx, reason, verdict)
+	if reason == steps.HoldFrozen {
+		result.Frozen = frozen
+	}
 	h.complain(ctx, "what was served cannot be counted; the step holds", err)
 	return result, err == nil, nil
 }

@@ -10,8 +10,12 @@
 //
 // What people may do to a promotion: abort it at any time until its way out is decided; pause and resume
 // its steps, which holds the share as it is and keeps the next change of what serves waiting; approve or
-// reject a step that waits. Each is refused by a pure validator where it cannot be meant, done once a name
+// reject a step that waits; break the glass, so that it goes on in a freeze. Each is refused by a pure validator where it cannot be meant, done once a name
 // and key, and written to the ledger.
+//
+// A freeze refuses a promotion's start, or lets it wait where the input says so, and holds its share as a pause does.
+// Whether something is frozen is a recorded answer; runs from before freezes were known (GetVersion "freezes-hold") ask
+// nobody.
 //
 // No loop continues as new, because none grows: a promotion's step is one long activity and costs about 20
 // events however long it lasts, what a person does costs about 20, a try of a job about 13, and tries are

@@ -38,14 +38,18 @@ type promotion struct {
 	exposed  bool
 	invalid  bool // more was served than was allowed
 
-	paused    bool
-	approved  map[int]bool    // by step
-	stop      string          // why a person ended it; empty: nobody did
-	interrupt func()          // ends what goes on before the rollout is opened
-	seen      map[string]bool // interventions, by name and key
+	policed    bool            // freezes hold it
+	thaw       workflow.Future // when the freeze that it waits for is over; nil: it waits for none
+	stopAsking func()          // ends the step behind it
+	paused     bool
+	approved   map[int]bool    // by step
+	stop       string          // why a person ended it; empty: nobody did
+	interrupt  func()          // ends what goes on before the rollout is opened
+	seen       map[string]bool // interventions, by name and key
 }
 
 func (p *promotion) promote(ctx workflow.Context) error {
+	p.policed = workflow.GetVersion(ctx, freezesHold, workflow.DefaultVersion, 1) >= 1
 	if err := p.listen(ctx); err != nil {
 		return err
 	}
@@ -82,17 +86,19 @@ func (p *promotion) stopBefore(ctx workflow.Context) error {
 }
 
 func (p *promotion) passGate(ctx workflow.Context) error {
-	p.note(ctx, "planning", "candidate, baseline and suite")
-	plan, err := steps.PlanEvaluation.Run(ctx, steps.PlanEvaluationInput{
-		Service: p.service.Name, Release: p.in.Release, By: p.by,
-	})
+	plan, err := p.plan(ctx)
+	for err == nil {
+		waited, frozen := p.passFreeze(ctx)
+		if frozen != nil {
+			return frozen
+		}
+		if !waited {
+			break
+		}
+		plan, err = p.plan(ctx) // a wait may have been long
+	}
 	if err != nil {
 		return err
-	}
-	p.result.Release, p.baseline = plan.Candidate, plan.Baseline
-	p.state.Release = string(plan.Candidate)
-	if plan.Candidate == plan.Baseline {
-		return steps.ToTemporal(lifecycle.Errorf(lifecycle.Conflict, "release: %s is the stable release already", plan.Candidate.Short()))
 	}
 	verdict := plan.Verdict
 	if verdict == nil {
@@ -113,6 +119,23 @@ func (p *promotion) passGate(ctx workflow.Context) error {
 		return err
 	}
 	return steps.ToTemporal(verdict.Outcome.Err(fmt.Sprint(verdict.Reasons)))
+}
+
+// plan finds what is to be promoted against what.
+func (p *promotion) plan(ctx workflow.Context) (steps.EvaluationPlan, error) {
+	p.note(ctx, "planning", "candidate, baseline and suite")
+	plan, err := steps.PlanEvaluation.Run(ctx, steps.PlanEvaluationInput{
+		Service: p.service.Name, Release: p.in.Release, By: p.by,
+	})
+	if err != nil {
+		return plan, err
+	}
+	p.result.Release, p.baseline = plan.Candidate, plan.Baseline
+	p.state.Release = string(plan.Candidate)
+	if plan.Candidate == plan.Baseline {
+		err = steps.ToTemporal(lifecycle.Errorf(lifecycle.Conflict, "release: %s is the stable release already", plan.Candidate.Short()))
+	}
+	return plan, err
 }
 
 // checkVerdict refuses an answer to another question: whoever may start workflows can start one under the ID
@@ -138,7 +161,11 @@ func (p *promotion) rollOut(ctx workflow.Context) error {
 		Candidate: p.result.Release, Baseline: p.baseline, StepsTotal: len(p.service.Rollout.Steps),
 	}
 	for i, step := range p.service.Rollout.Steps {
-		if err := p.awaitApproval(ctx, i, step); err != nil {
+		err := p.awaitApproval(ctx, i, step)
+		if err == nil {
+			err = p.awaitThaw(ctx)
+		}
+		if err != nil {
 			return p.rollBack(ctx, fmt.Sprintf("step %d not begun", i+1), err)
 		}
 		if err := p.expose(ctx, i, step); err != nil {
@@ -150,6 +177,9 @@ func (p *promotion) rollOut(ctx workflow.Context) error {
 		}
 	}
 	if err := p.awaitLeave(ctx, func() bool { return true }); err != nil {
+		return p.rollBack(ctx, "not made stable", err)
+	}
+	if err := p.awaitThaw(ctx); err != nil {
 		return p.rollBack(ctx, "not made stable", err)
 	}
 	return p.makeStable(ctx)
@@ -168,9 +198,16 @@ func (p *promotion) becomeFirst(ctx workflow.Context) error {
 			return err
 		}
 	}
+	err := p.awaitThaw(ctx)
+	if p.stop != "" && ctx.Err() == nil {
+		return p.stopBefore(ctx)
+	}
+	if err != nil {
+		return err
+	}
 	p.closing = true
 	reason := "first release of the service: there is nothing to compare it with in traffic"
-	_, err := steps.FirstStable.Run(ctx, steps.FirstStableInput{
+	_, err = steps.FirstStable.Run(ctx, steps.FirstStableInput{
 		Service: p.service.Name, Claim: p.claim, Release: p.result.Release, By: p.by, Reason: reason,
 	})
 	if err != nil {
@@ -194,6 +231,9 @@ func (p *promotion) expose(ctx workflow.Context, i int, step lifecycle.StepPolic
 	p.current = steps.HoldInput{
 		Service: p.service.Name, Claim: p.claim, Release: p.result.Release, Step: i, Policy: p.service.Rollout,
 	}
+	if p.policed {
+		p.current.Freezes = p.freezes()
+	}
 	p.state.Rollout.Step, p.state.Rollout.Share = i, step.Share
 	p.note(ctx, "canary", fmt.Sprintf("step %d of %d at %s", i+1, len(p.service.Rollout.Steps), step.Share))
 	return nil
@@ -202,28 +242,12 @@ func (p *promotion) expose(ctx workflow.Context, i int, step lifecycle.StepPolic
 // awaitVerdict holds the share until there is a reason to end the step, and records the step.
 func (p *promotion) awaitVerdict(ctx workflow.Context, i int) (steps.HoldResult, error) {
 	started := workflow.Now(ctx)
-	var held steps.HoldResult
-	for {
-		in := p.current
-		in.Paused = p.paused
-		before := p.paused
-		result, err := p.keep(ctx, in, func() bool { return p.paused != before || p.stop != "" })
-		if err != nil {
-			return held, err
-		}
-		if p.stop != "" {
-			held.Verdict.Reason = p.stop
-			return held, nil
-		}
-		if result == nil {
-			continue // paused or resumed in the middle
-		}
-		held = *result
-		if held.Reason == steps.HoldTime && p.service.Rollout.AtBound == "ask" {
-			p.ask(ctx, held.Verdict.Reason)
-			continue
-		}
-		break
+	held, err := p.holdToEnd(ctx)
+	if failed := p.endFreeze(ctx); err == nil {
+		err = failed
+	}
+	if err != nil || p.stop != "" {
+		return held, err
 	}
 	if held.Reason == steps.HoldFenced {
 		return held, steps.ToTemporal(lifecycle.Errorf(lifecycle.Fenced, "%s", held.Verdict.Reason))
@@ -238,6 +262,41 @@ func (p *promotion) awaitVerdict(ctx workflow.Context, i int) (steps.HoldResult,
 	p.result.Steps = append(p.result.Steps, record)
 	p.state.Rollout.Done = p.result.Steps
 	return held, nil
+}
+
+// holdToEnd holds through pauses and freezes, in which the step's clock stands.
+func (p *promotion) holdToEnd(ctx workflow.Context) (held steps.HoldResult, err error) {
+	for {
+		in := p.current
+		paused, frozen := p.paused, p.thaw != nil
+		in.Paused, in.Glass = paused || frozen, p.state.Glass
+		result, err := p.keep(ctx, in, func() bool {
+			return p.paused != paused || !p.state.Glass.Equal(in.Glass) || p.thawed(ctx) || p.stop != ""
+		})
+		switch {
+		case err != nil:
+			return held, err
+		case p.stop != "":
+			held.Verdict.Reason = p.stop
+			return held, nil
+		case result == nil: // something changed in the middle
+			if p.thawed(ctx) {
+				if err := p.endFreeze(ctx); err != nil {
+					return held, err
+				}
+			}
+			continue
+		}
+		held = *result
+		switch {
+		case held.Reason == steps.HoldFrozen && held.Frozen != nil:
+			p.freeze(ctx, *held.Frozen)
+		case held.Reason == steps.HoldTime && p.service.Rollout.AtBound == "ask":
+			p.ask(ctx, held.Verdict.Reason)
+		default:
+			return held, nil
+		}
+	}
 }
 
 // keep renews the lease of the current share until done says so (then the result is nil) or the hold

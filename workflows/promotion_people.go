@@ -57,7 +57,7 @@ func (p *promotion) listenApprovals(ctx workflow.Context) error {
 			p.seen[key] = true
 			p.approved[a.Grant.Step] = true
 			p.state.Rollout.AwaitsApproval = false
-			p.recordApproval(ctx, key, a.Grant)
+			p.recordGrant(ctx, key, lifecycle.Approved, fmt.Sprintf("step %d", a.Grant.Step+1), a.Grant)
 		}
 		return p.state, nil
 	}
@@ -68,7 +68,7 @@ func (p *promotion) listenApprovals(ctx workflow.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen to %s: %w", steps.ApproveUpdate, err)
 	}
-	return nil
+	return p.listenBreakGlass(ctx)
 }
 
 func (p *promotion) checkIntervention(name string, i steps.Intervention, check func() error) error {
@@ -179,16 +179,13 @@ func (p *promotion) noteIntervention(ctx workflow.Context, name, by, reason stri
 	p.note(ctx, p.state.Phase, fmt.Sprintf("%s by %s: %s", name, by, reason))
 }
 
-// recordApproval keeps the grant itself: it holds no secret, and who doubts it can check its signature.
-func (p *promotion) recordApproval(ctx workflow.Context, key string, g lifecycle.Grant) {
+// recordGrant keeps the grant itself: it holds no secret, and who doubts it can check its signature.
+func (p *promotion) recordGrant(ctx workflow.Context, key string, kind lifecycle.LedgerKind, reason string, g lifecycle.Grant) {
 	evidence, err := json.Marshal(g)
 	if err != nil {
 		workflow.GetLogger(ctx).Error("grant not in the ledger", "error", err)
 	}
-	p.record(ctx, key, lifecycle.LedgerEntry{
-		Kind: lifecycle.Approved, Actor: lifecycle.Actor{Name: g.Approver},
-		Reason: fmt.Sprintf("step %d", g.Step+1), Evidence: evidence,
-	})
+	p.record(ctx, key, lifecycle.LedgerEntry{Kind: kind, Actor: lifecycle.Actor{Name: g.Approver}, Reason: reason, Evidence: evidence})
 }
 
 // record writes what a person did, also when the run is cancelled meanwhile. A ledger that does not take it
@@ -196,7 +193,10 @@ func (p *promotion) recordApproval(ctx workflow.Context, key string, g lifecycle
 func (p *promotion) record(ctx workflow.Context, key string, entry lifecycle.LedgerEntry) {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	entry.Service, entry.Subject, entry.Actor.Via = p.service.Name, string(p.result.Release), "update"
+	entry.Service, entry.Subject = p.service.Name, string(p.result.Release)
+	if entry.Actor.Via == "" {
+		entry.Actor.Via = "update"
+	}
 	_, err := steps.Record.Run(ctx, steps.RecordInput{Key: p.owner.FirstRunID + "/" + key, Entry: entry})
 	if err != nil {
 		workflow.GetLogger(ctx).Error("intervention not in the ledger", "kind", entry.Kind, "error", err)

@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,7 @@ func asItIs(*world) {}
 // recordings are the histories that replay is tested on. None continues as new, because no loop does; doc.go
 // says why none has to.
 func recordings() []recording {
-	return slices.Concat(promotionRecordings(), interventionRecordings(), makingRecordings(), []recording{
+	return slices.Concat(promotionRecordings(), interventionRecordings(), freezeRecordings(), makingRecordings(), []recording{
 		{loop: steps.EvaluateRelease, name: "straight", input: onlyService(), script: unjudged, status: completed},
 		{loop: steps.EvaluateRelease, name: "judged-before", input: onlyService(), script: asItIs, status: completed},
 		{loop: steps.EvaluateRelease, name: "failed", input: onlyService(), script: func(w *world) {
@@ -186,6 +187,80 @@ func interventionRecordings() []recording {
 	}
 	for i := range all {
 		all[i].loop, all[i].input = steps.PromoteRelease, onlyService()
+	}
+	return all
+}
+
+// untilToldOrOver is a step that goes on until the function that it comes with is called.
+func untilToldOrOver() (wait func(context.Context) error, over func()) {
+	told := make(chan struct{})
+	return func(ctx context.Context) error {
+		waiting, end := context.WithCancel(ctx)
+		defer end()
+		go func() {
+			select {
+			case <-told:
+				end()
+			case <-waiting.Done():
+			}
+		}()
+		err := heldOut(waiting)
+		if ctx.Err() == nil {
+			return nil
+		}
+		return err
+	}, sync.OnceFunc(func() { close(told) })
+}
+
+func freezeRecordings() []recording {
+	thaws := func(w *world) (over func()) {
+		wait, over := untilToldOrOver()
+		on(w, steps.AwaitThaw, func(ctx context.Context, _ steps.FreezeInput) (steps.FreezeResult, error) {
+			return steps.FreezeResult{}, wait(ctx)
+		})
+		return over
+	}
+	isFrozen := func(s steps.State) bool { return s.Frozen != nil }
+	var over, overBetween func()
+	all := []recording{
+		{name: "frozen-at-the-start", input: onlyService(), script: func(w *world) { w.frozenAt(1) }, status: failed},
+		{name: "waited-in-a-freeze", input: waiting(), script: func(w *world) { w.frozenAt(1) }, status: completed},
+		{name: "frozen-in-the-middle", input: onlyService(), script: func(w *world) {
+			over = thaws(w)
+			w.holds(holdsFrozen, held, enough, enough)
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.HoldStep, 2)
+			r.awaitState(isFrozen)
+			over()
+		}, status: completed},
+		{name: "frozen-between-steps", input: onlyService(), script: func(w *world) {
+			overBetween = thaws(w)
+			w.frozenAt(3)
+			w.holds(enough, held, enough)
+		}, meanwhile: func(r *recorder) {
+			await(r, steps.HoldStep, 2)
+			r.awaitState(isFrozen)
+			overBetween()
+		}, status: completed},
+		{name: "harm-in-a-freeze", input: onlyService(), script: func(w *world) {
+			thaws(w)
+			w.holds(holdsFrozen, func(context.Context) (steps.HoldResult, error) { return ends(steps.HoldHarm), nil })
+		}, status: completed},
+		{name: "broke-the-glass", input: waiting(), script: func(w *world) {
+			w.frozenAt(1)
+			thaws(w)
+		}, meanwhile: func(r *recorder) {
+			r.awaitState(isFrozen)
+			owner := inputs(r.world, steps.Claim)[0].Owner
+			grant := lifecycle.Grant{
+				Purpose: lifecycle.BreakGlass, WorkflowID: owner.WorkflowID, FirstRunID: owner.FirstRunID, Release: candidate,
+				Approver: "bob", Reason: "answers are wrong now", Expires: time.Now().Add(time.Hour).UTC(), Nonce: "n",
+			}
+			r.does(steps.BreakGlassUpdate, steps.Approval{Key: "n", Grant: grant.Sign(r.grant)})
+		}, status: completed},
+	}
+	for i := range all {
+		all[i].loop = steps.PromoteRelease
 	}
 	return all
 }

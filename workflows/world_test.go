@@ -154,6 +154,8 @@ func (w *world) bindPromotion() {
 	gives(w, steps.UnloadUnused, steps.None{})
 	gives(w, steps.RecordStep, steps.None{})
 	gives(w, steps.FirstStable, steps.EndResult{Generation: 1})
+	gives(w, steps.CheckFreeze, steps.FreezeResult{})
+	gives(w, steps.AwaitThaw, steps.FreezeResult{})
 	gives(w, steps.SetShare, steps.None{})
 	gives(w, steps.HoldStep, steps.HoldResult{Reason: steps.HoldEnough, Verdict: lifecycle.StepVerdict{Decision: lifecycle.Promote}})
 	gives(w, steps.MakeStable, steps.EndResult{Generation: 9})

@@ -51,7 +51,7 @@ func newRoot(a *app) *cobra.Command {
 		newUp(a), newRole(a, "gateway"), newRole(a, "worker"), newRole(a, "console"), newMigrate(a),
 		newApply(a), newSchema(a), newStatus(a), newReleases(a), newMakeRelease(a), newDiff(a),
 		newPromote(a), newApprove(a), newRollback(a), newIntervene(a, "pause"), newIntervene(a, "resume"),
-		newIntervene(a, "abort"), newIntervene(a, "reject"),
+		newIntervene(a, "abort"), newIntervene(a, "reject"), newFreeze(a), newBreakGlass(a),
 		newTrain(a), newIndex(a), newEvaluate(a), newSuite(a), newTune(a), newArchive(a),
 		newSchedule(a), newFeedback(a), newLedger(a), newRegistry(a), newAPIKeys(a), newJobShim(),
 	)

@@ -126,6 +126,7 @@ func TestTheCommandsThatPeopleKnow(t *testing.T) {
 		"up", "gateway", "worker", "console", "migrate", "apply", "schema", "status", "releases", "release", "diff", "train", "index",
 		"evaluate", "tune", "archive", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
 		"schedule resume", "schedule trigger", "feedback", "ledger", "suite check", "suite import", "suite scorers", "keys create", "keys list", "keys revoke",
+		"freeze list", "freeze check", "freeze open", "freeze close", "break-glass",
 	} {
 		found, rest, err := root.Find(strings.Fields(path))
 		require.NoError(t, err, path)

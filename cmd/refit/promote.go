@@ -23,6 +23,7 @@ func newPromote(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&in.Release, "release", "", "release to promote, by ID or its beginning (default: the newest)")
 	cmd.Flags().BoolVar(&in.Approval, "approval", false, "ask a person before every step")
+	cmd.Flags().BoolVar(&in.Wait, "wait", false, "in a freeze wait for its end, or for refit break-glass, instead of being refused")
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger")
 	cmd.Flags().BoolVar(&watch, "watch", false, "follow it until it ends")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -138,6 +139,12 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	}
 	fmt.Fprintf(w, "way back     %s (%s)\n", s.WayBack.Speed, s.WayBack.Why)
 	fmt.Fprintf(w, "attribution  %s\n", s.Attribution)
+	if s.Frozen != nil {
+		fmt.Fprintf(w, "frozen       by %s\n", s.Frozen)
+	}
+	if n := s.NextFreeze; n != nil {
+		fmt.Fprintf(w, "next freeze  %s from %s\n", n.By, at(n.From))
+	}
 	fmt.Fprintf(w, "gateways     %d live", len(s.Gateways))
 	if len(s.Behind) > 0 {
 		fmt.Fprintf(w, ", behind: %s", strings.Join(s.Behind, ", "))

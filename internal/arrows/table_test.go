@@ -45,6 +45,7 @@ const (
 	form       = "internal/evaluation/form"
 	imports    = "internal/evaluation/imports"
 	rollout    = "internal/rollout"
+	freeze     = "internal/freeze"
 	feedback   = "internal/feedback"
 	answer     = "internal/answer"
 	registry   = "internal/registry"
@@ -80,6 +81,7 @@ var table = map[string]row{
 	score:      {rooms: []string{lifecycle}, modules: []string{schemaCheck}, never: world},
 	rollout:    {rooms: []string{lifecycle, stats}, never: world},
 	feedback:   {rooms: []string{lifecycle, stats}, never: world},
+	freeze:     {rooms: []string{lifecycle}, never: world},
 
 	answer: {rooms: []string{lifecycle, retrieval}, modules: []string{xsys}, never: []string{pgx, minio, temporalSDK}},
 
@@ -97,7 +99,7 @@ var table = map[string]row{
 		modules: []string{prometheus, otel, xsync, highwayhash}, never: []string{temporalSDK},
 	},
 	control: {
-		rooms:   []string{lifecycle, steps, registry, capture},
+		rooms:   []string{lifecycle, steps, freeze, registry, capture},
 		modules: []string{temporalSDK, temporalAPI}, never: []string{minio},
 	},
 	console: {rooms: []string{lifecycle, control}, never: []string{minio}},
@@ -105,7 +107,7 @@ var table = map[string]row{
 	workflows: {rooms: []string{lifecycle, steps}, modules: []string{temporalSDK, temporalAPI}, never: []string{pgx, minio, gonum}},
 	activities: {
 		rooms: []string{
-			lifecycle, steps, stats, corpus, retrieval, evaluation, form, score, rollout, feedback, answer,
+			lifecycle, steps, stats, corpus, retrieval, evaluation, form, score, rollout, feedback, freeze, answer,
 			registry, capture, compute, serving, artifacts,
 		},
 		modules: []string{temporalSDK, temporalAPI, xmod},

@@ -20,6 +20,7 @@ type PromoteInput struct {
 	Service  string `json:"service"`
 	Release  string `json:"release,omitempty"` // ID or its beginning; default: the newest
 	Approval bool   `json:"approval,omitempty"`
+	Wait     bool   `json:"wait,omitempty"` // in a freeze wait for its end instead of being refused
 	Reason   string `json:"reason,omitempty"`
 }
 
@@ -33,16 +34,44 @@ func (c *Control) promote(ctx context.Context, caller Caller, in PromoteInput) (
 	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
 		return Started{}, err
 	}
+	release, err := c.releaseOf(ctx, in.Service, in.Release)
+	if err != nil {
+		return Started{}, err
+	}
 	if in.Release != "" {
-		id, _, err := c.cfg.Registry.Release(ctx, in.Service, in.Release)
-		if err != nil {
-			return Started{}, err
-		}
-		in.Release = string(id)
+		in.Release = release
+	}
+	if err := c.refuseFrozen(ctx, in, release); err != nil {
+		return Started{}, err
 	}
 	return c.start(ctx, steps.PromoteRelease, steps.PromotionWorkflowID(in.Service), steps.PromotionInput{
-		Service: in.Service, Release: in.Release, Approval: in.Approval, Reason: in.Reason, By: caller.Name,
+		Service: in.Service, Release: in.Release, Approval: in.Approval, Wait: in.Wait, Reason: in.Reason, By: caller.Name,
 	})
+}
+
+// releaseOf finds the named release or the newest one; empty where there is none yet.
+func (c *Control) releaseOf(ctx context.Context, service, named string) (string, error) {
+	if named != "" {
+		id, _, err := c.cfg.Registry.Release(ctx, service, named)
+		return string(id), err
+	}
+	newest, err := c.cfg.Registry.Releases(ctx, service, 1)
+	if err != nil || len(newest) == 0 {
+		return "", err
+	}
+	return string(newest[0].ID), nil
+}
+
+// refuseFrozen says at once what the run itself would say: who starts a promotion in a freeze wants to know now.
+func (c *Control) refuseFrozen(ctx context.Context, in PromoteInput, release string) error {
+	if in.Wait {
+		return nil
+	}
+	checked, err := c.checkFreeze(ctx, Caller{}, CheckFreezeInput{Service: in.Service, Release: release})
+	if err != nil || checked.Frozen == nil {
+		return err
+	}
+	return checked.Frozen.Err()
 }
 
 // InterveneInput pauses, resumes, aborts or rejects the promotion that holds the claim.
@@ -81,26 +110,76 @@ type ApproveInput struct {
 var Approve = UseCase[ApproveInput, steps.State]{"approve", Approver, (*Control).approve}
 
 func (c *Control) approve(ctx context.Context, caller Caller, in ApproveInput) (steps.State, error) {
-	if len(c.cfg.GrantKey) != ed25519.PrivateKeySize {
-		return steps.State{}, lifecycle.Errorf(lifecycle.Refused, "this place has no grant key; set grants.private_key_file")
-	}
-	claim, err := c.promotionClaim(ctx, in.Service)
+	claim, state, err := c.runningPromotion(ctx, in.Service)
 	if err != nil {
 		return steps.State{}, err
 	}
-	state := c.ask(ctx, claim.Owner)
-	if state == nil || state.Rollout == nil {
-		return steps.State{}, lifecycle.Errorf(lifecycle.Unavailable, "the promotion does not say what it waits for; is a worker running?")
+	if state.Rollout == nil || !state.Rollout.AwaitsApproval {
+		return state, lifecycle.Errorf(lifecycle.Refused, "the promotion does not wait for an approval now (phase %s)", state.Phase)
 	}
-	if !state.Rollout.AwaitsApproval {
-		return *state, lifecycle.Errorf(lifecycle.Refused, "the promotion does not wait for an approval now (phase %s)", state.Phase)
-	}
-	grant := lifecycle.Grant{
-		WorkflowID: claim.Owner.WorkflowID, FirstRunID: claim.Owner.FirstRunID,
-		Step: len(state.Rollout.Done), Release: state.Rollout.Candidate, Approver: caller.Name,
-		Expires: c.cfg.Now().Add(c.cfg.GrantTime), Nonce: rand.Text(),
-	}.Sign(c.cfg.GrantKey)
+	grant := c.grant(claim, caller, state.Rollout.Candidate)
+	grant.Step = len(state.Rollout.Done)
+	grant = grant.Sign(c.cfg.GrantKey)
 	return c.update(ctx, claim, steps.ApproveUpdate, grant.Nonce, steps.Approval{Key: grant.Nonce, Grant: grant})
+}
+
+// BreakGlassInput lets the running promotion go on in freezes.
+type BreakGlassInput struct {
+	Service string             `json:"service"`
+	Reason  string             `json:"reason"`
+	For     lifecycle.Duration `json:"for,omitempty"` // how long; default 1h, at most 24h
+}
+
+// BreakGlass signs a grant for the run that goes on now, and for no other, and hands it over. Who started the run is
+// refused there.
+var BreakGlass = UseCase[BreakGlassInput, steps.State]{"break-glass", Approver, (*Control).breakGlass}
+
+func (c *Control) breakGlass(ctx context.Context, caller Caller, in BreakGlassInput) (steps.State, error) {
+	if in.For == 0 {
+		in.For = lifecycle.Duration(time.Hour)
+	}
+	var faults lifecycle.Problems
+	if strings.TrimSpace(in.Reason) == "" || len(in.Reason) > lifecycle.MaxReason {
+		faults.Add("reason", fmt.Sprintf("%d bytes", len(in.Reason)), "say why, in at most %d; it goes to the ledger", lifecycle.MaxReason)
+	}
+	if in.For < 0 || in.For.D() > lifecycle.MaxBreakGlass {
+		faults.Add("for", in.For.String(), "give at most %s", lifecycle.MaxBreakGlass)
+	}
+	if err := faults.Err("break-glass"); err != nil {
+		return steps.State{}, err
+	}
+	claim, state, err := c.runningPromotion(ctx, in.Service)
+	if err != nil {
+		return steps.State{}, err
+	}
+	grant := c.grant(claim, caller, lifecycle.Digest(state.Release))
+	grant.Purpose, grant.Reason, grant.Expires = lifecycle.BreakGlass, in.Reason, c.cfg.Now().Add(in.For.D())
+	grant = grant.Sign(c.cfg.GrantKey)
+	return c.update(ctx, claim, steps.BreakGlassUpdate, grant.Nonce, steps.Approval{Key: grant.Nonce, Grant: grant})
+}
+
+// runningPromotion finds the run that a grant is for, and what it says of itself. Without a key there are no grants.
+func (c *Control) runningPromotion(ctx context.Context, service string) (*lifecycle.Claim, steps.State, error) {
+	if len(c.cfg.GrantKey) != ed25519.PrivateKeySize {
+		return nil, steps.State{}, lifecycle.Errorf(lifecycle.Refused, "this place has no grant key; set grants.private_key_file")
+	}
+	claim, err := c.promotionClaim(ctx, service)
+	if err != nil {
+		return nil, steps.State{}, err
+	}
+	state := c.ask(ctx, claim.Owner)
+	if state == nil {
+		return nil, steps.State{}, lifecycle.Errorf(lifecycle.Unavailable, "the promotion does not say how it stands; is a worker running?")
+	}
+	return claim, *state, nil
+}
+
+// grant is what every grant for a run has; it is not signed yet.
+func (c *Control) grant(claim *lifecycle.Claim, caller Caller, release lifecycle.Digest) lifecycle.Grant {
+	return lifecycle.Grant{
+		WorkflowID: claim.Owner.WorkflowID, FirstRunID: claim.Owner.FirstRunID, Release: release,
+		Approver: caller.Name, Expires: c.cfg.Now().Add(c.cfg.GrantTime), Nonce: rand.Text(),
+	}
 }
 
 func (c *Control) promotionClaim(ctx context.Context, service string) (*lifecycle.Claim, error) {

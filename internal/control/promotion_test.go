@@ -26,7 +26,7 @@ func standIn(public []byte, candidate lifecycle.Digest) func(workflow.Context, s
 	return func(ctx workflow.Context, in steps.PromotionInput) (steps.PromotionResult, error) {
 		info := workflow.GetInfo(ctx)
 		owner := lifecycle.Owner{Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID, FirstRunID: info.FirstRunID}
-		state := steps.State{Service: in.Service, Phase: "waiting for approval", Rollout: &steps.PromotionState{Candidate: candidate, AwaitsApproval: true}}
+		state := steps.State{Service: in.Service, Release: string(candidate), Phase: "waiting for approval", Rollout: &steps.PromotionState{Candidate: candidate, AwaitsApproval: true}}
 		var last string
 		err := errors.Join(
 			workflow.SetQueryHandler(ctx, steps.StateQuery, func() (steps.State, error) { return state, nil }),
@@ -37,6 +37,12 @@ func standIn(public []byte, candidate lifecycle.Digest) func(workflow.Context, s
 				return steps.ToTemporal(a.Grant.Verify(public, owner, 0, candidate, workflow.Now(ctx)))
 			}}),
 		)
+		err = errors.Join(err, workflow.SetUpdateHandlerWithOptions(ctx, steps.BreakGlassUpdate, func(_ workflow.Context, a steps.Approval) (steps.State, error) {
+			state.Glass, state.Reason = a.Grant.Expires, a.Grant.Reason
+			return state, nil
+		}, workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, a steps.Approval) error {
+			return steps.ToTemporal(a.Grant.VerifyBreakGlass(public, owner, candidate, workflow.Now(ctx)))
+		}}))
 		for _, name := range []string{steps.PauseUpdate, steps.ResumeUpdate, steps.AbortUpdate, steps.RejectUpdate} {
 			err = errors.Join(err, workflow.SetUpdateHandlerWithOptions(ctx, name, func(_ workflow.Context, i steps.Intervention) (steps.State, error) {
 				last, state.Phase, state.Reason = name, name, i.By+": "+i.Reason

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/refitml/refit/internal/freeze"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
 	"github.com/refitml/refit/internal/steps"
@@ -29,8 +30,10 @@ type StatusResult struct {
 	Behind      []string                 `json:"behind"`            // live gateways that have not applied the route yet
 	Restored    string                   `json:"restored,omitempty"` // why this registry seems to be an older one than the gateways know
 	Endpoints   []lifecycle.Endpoint     `json:"endpoints"`
-	Servers     []ReleaseServers         `json:"servers"`     // of the releases that the route names
-	Attribution string                   `json:"attribution"` // "verified", "unverified", "unknown", "nothing serves"
+	Servers     []ReleaseServers         `json:"servers"`               // of the releases that the route names
+	Attribution string                   `json:"attribution"`           // "verified", "unverified", "unknown", "nothing serves"
+	Frozen      *lifecycle.Frozen        `json:"frozen,omitempty"`      // what holds some change now; nil: nothing
+	NextFreeze  *freeze.Coming           `json:"next_freeze,omitempty"` // of the calendar; nil: none within a year
 }
 
 // LoopStatus is an exclusive loop that somebody holds the claim of.
@@ -64,6 +67,9 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	if err := errors.Join(errs[:]...); err != nil {
 		return StatusResult{}, err
 	}
+	if err := c.addFreezes(ctx, &out); err != nil {
+		return StatusResult{}, err
+	}
 	out.Version = version.Version
 	out.Behind = behind(out.Gateways, out.Route)
 	out.Restored = restored(in.Service, out.Gateways, out.Route)
@@ -74,6 +80,18 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	wait.Wait()
 	out.WayBack = c.wayBack(ctx, declared, out.Route, out.Servers)
 	return out, nil
+}
+
+func (c *Control) addFreezes(ctx context.Context, out *StatusResult) error {
+	freezes, err := c.freezes(ctx, Caller{}, FreezesInput{Service: out.Service})
+	if err != nil {
+		return err
+	}
+	out.Frozen = freezes.Frozen
+	if len(freezes.Next) > 0 {
+		out.NextFreeze = &freezes.Next[0]
+	}
+	return nil
 }
 
 func (c *Control) newestRollout(ctx context.Context, service string) (*lifecycle.Rollout, error) {

@@ -31,11 +31,12 @@ func TestEveryUseCaseAsksForItsRole(t *testing.T) {
 		"watch": control.Viewer, "evaluations": control.Viewer, "ledger": control.Viewer, "feedback": control.Viewer,
 		"schedules": control.Viewer, "keys": control.Viewer, "ledger-verify": control.Viewer, "ledger-export": control.Viewer,
 		"served": control.Viewer, "adopt": control.Admin,
+		"freezes": control.Viewer, "check-freeze": control.Viewer,
 		"promote": control.Operator, "intervene": control.Operator, "rollback": control.Operator, "start": control.Operator,
 		"change-schedule": control.Operator, "make-release": control.Operator,
-		"revoke-key": control.Operator,
-		"approve":    control.Approver,
-		"apply":      control.Admin, "create-key": control.Admin,
+		"revoke-key": control.Operator, "open-freeze": control.Operator,
+		"approve": control.Approver, "break-glass": control.Approver, "close-freeze": control.Approver,
+		"apply": control.Admin, "create-key": control.Admin,
 	}
 	c := control.New(control.Config{}) // nothing behind it: a role is checked before anything is touched
 	lesser := map[control.Role]control.Role{control.Viewer: "", control.Operator: control.Viewer, control.Approver: control.Operator, control.Admin: control.Approver}

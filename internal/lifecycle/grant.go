@@ -2,17 +2,21 @@ package lifecycle
 
 import (
 	"crypto/ed25519"
+	"strings"
 	"time"
 )
 
-// Grant is an approval: one person lets one release into one step of one workflow run. It holds no
-// secret, is useless anywhere else, and is checked without asking anybody.
+// Grant is what one person allows one workflow run: to let a release into a step, or, with BreakGlass as its purpose,
+// to change what serves in a freeze until the grant expires. It holds no secret, is useless anywhere else, and is
+// checked without asking anybody.
 type Grant struct {
+	Purpose    string    `json:"purpose,omitempty"` // empty: approves a step
 	WorkflowID string    `json:"workflow_id"`
 	FirstRunID string    `json:"first_run_id"`
 	Step       int       `json:"step"`
 	Release    Digest    `json:"release"`
 	Approver   string    `json:"approver"`
+	Reason     string    `json:"reason,omitempty"`
 	Expires    time.Time `json:"expires"`
 	Nonce      string    `json:"nonce"`
 	Signature  []byte    `json:"signature"` // ed25519 over the canonical form without it
@@ -24,9 +28,44 @@ func (g Grant) Sign(key ed25519.PrivateKey) Grant {
 	return g
 }
 
-// Verify refuses a grant that is not for this owner, step and release, has expired at now, or was
+// BreakGlass is the purpose of a grant that lets one run go on in a freeze.
+const BreakGlass = "break-glass"
+
+// MaxBreakGlass bounds how long a glass stays broken.
+const MaxBreakGlass = 24 * time.Hour
+
+// Verify refuses a grant that is not an approval of this owner, step and release, has expired at now, or was
 // not signed by the key's holder. Without a key every grant is refused.
 func (g Grant) Verify(key ed25519.PublicKey, owner Owner, step int, release Digest, now time.Time) error {
+	err := g.verify(key, owner, release, now)
+	switch {
+	case err != nil:
+		return err
+	case g.Purpose != "":
+		return Errorf(Refused, "approval: the grant is for %s", g.Purpose)
+	case g.Step != step:
+		return Errorf(Refused, "approval: it was given for step %d of release %s", g.Step, g.Release.Short())
+	}
+	return nil
+}
+
+// VerifyBreakGlass is Verify for a grant that breaks the glass: it says why, and expires within MaxBreakGlass.
+func (g Grant) VerifyBreakGlass(key ed25519.PublicKey, owner Owner, release Digest, now time.Time) error {
+	err := g.verify(key, owner, release, now)
+	switch {
+	case err != nil:
+		return err
+	case g.Purpose != BreakGlass:
+		return Errorf(Refused, "break-glass: the grant is for something else")
+	case strings.TrimSpace(g.Reason) == "" || len(g.Reason) > MaxReason:
+		return Errorf(Refused, "break-glass: give a reason of at most %d bytes", MaxReason)
+	case g.Expires.Sub(now) > MaxBreakGlass:
+		return Errorf(Refused, "break-glass: it would last until %s; give at most %s", g.Expires.Format(time.RFC3339), MaxBreakGlass)
+	}
+	return nil
+}
+
+func (g Grant) verify(key ed25519.PublicKey, owner Owner, release Digest, now time.Time) error {
 	switch {
 	case len(key) != ed25519.PublicKeySize:
 		return Errorf(Refused, "approval: this worker has no grant key; set grants.public_key")
@@ -34,7 +73,7 @@ func (g Grant) Verify(key ed25519.PublicKey, owner Owner, step int, release Dige
 		return Errorf(Refused, "approval: the signature does not match; approve with `refit approve`")
 	case g.WorkflowID != owner.WorkflowID || g.FirstRunID != owner.FirstRunID:
 		return Errorf(Refused, "approval: it was given for another run")
-	case g.Step != step || g.Release != release:
+	case g.Release != release:
 		return Errorf(Refused, "approval: it was given for step %d of release %s", g.Step, g.Release.Short())
 	case !now.Before(g.Expires):
 		return Errorf(Refused, "approval: it expired at %s", g.Expires.Format(time.RFC3339))

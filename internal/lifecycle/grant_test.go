@@ -52,6 +52,37 @@ func TestGrantIsGoodForOneStepOfOneRunOnly(t *testing.T) {
 	}
 }
 
+func TestAGrantIsForOnePurpose(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	owner := lifecycle.Owner{Namespace: "refit", WorkflowID: "promote/docs", FirstRunID: "run-1"}
+	given := lifecycle.Grant{
+		Purpose: lifecycle.BreakGlass, WorkflowID: owner.WorkflowID, FirstRunID: owner.FirstRunID, Release: digest("r"),
+		Approver: "ada", Reason: "answers are wrong now", Expires: now.Add(time.Hour), Nonce: "n",
+	}
+	require.NoError(t, given.Sign(private).VerifyBreakGlass(public, owner, digest("r"), now))
+	change := func(change func(*lifecycle.Grant)) lifecycle.Grant {
+		g := given
+		change(&g)
+		return g.Sign(private)
+	}
+	relabelled := given.Sign(private)
+	relabelled.Purpose = ""
+	for name, refused := range map[string]error{
+		"an approval":     change(func(g *lifecycle.Grant) { g.Purpose = "" }).VerifyBreakGlass(public, owner, digest("r"), now),
+		"no reason":       change(func(g *lifecycle.Grant) { g.Reason = " " }).VerifyBreakGlass(public, owner, digest("r"), now),
+		"for ever":        change(func(g *lifecycle.Grant) { g.Expires = now.Add(25 * time.Hour) }).VerifyBreakGlass(public, owner, digest("r"), now),
+		"another release": given.Sign(private).VerifyBreakGlass(public, owner, digest("r2"), now),
+		"too late":        given.Sign(private).VerifyBreakGlass(public, owner, digest("r"), given.Expires),
+		"as an approval":  given.Sign(private).Verify(public, owner, 0, digest("r"), now),
+		"relabelled":      relabelled.Verify(public, owner, 0, digest("r"), now),
+	} {
+		require.Truef(t, lifecycle.Is(refused, lifecycle.Refused), "%s: %v", name, refused)
+	}
+}
+
 func TestWeightsStayShutWithoutEvidence(t *testing.T) {
 	t.Parallel()
 	ceiling := func(lever lifecycle.Lever) lifecycle.LeverResult {

@@ -32,6 +32,10 @@ const (
 	Rejected           LedgerKind = "rejected"
 	Paused             LedgerKind = "paused"
 	Resumed            LedgerKind = "resumed"
+	FreezeOpened       LedgerKind = "freeze-opened"
+	FreezeClosed       LedgerKind = "freeze-closed"
+	ChangeRefused      LedgerKind = "change-refused" // a promotion that a freeze turned away
+	GlassBroken        LedgerKind = "glass-broken"
 	LadderOpened       LedgerKind = "ladder-opened"
 	LadderRefused      LedgerKind = "ladder-refused"
 	ScheduleReconciled LedgerKind = "schedule-reconciled"

@@ -17,6 +17,7 @@ type Service struct {
 	Release     ReleaseDefaults   `json:"release,omitzero"`
 	Evaluation  Evaluation        `json:"evaluation,omitzero"`
 	Rollout     RolloutPolicy     `json:"rollout,omitzero"`
+	Changes     ChangePolicy      `json:"changes,omitzero"`
 	Shadow      Shadow            `json:"shadow,omitzero"`
 	Feedback    FeedbackPolicy    `json:"feedback,omitzero"`
 	Capture     CapturePolicy     `json:"capture,omitzero"`
@@ -233,6 +234,7 @@ func (s Service) WithDefaults() Service {
 		setDefault(&c.Margin, 0.05)
 	})
 	s.Rollout = s.Rollout.withDefaults()
+	s.Changes = s.Changes.withDefaults()
 	setDefault(&s.Feedback.MinItems, 20)
 	setDefault(&s.Feedback.MaxShare, 0.1)
 	if s.Shadow.Release != "" {

@@ -52,6 +52,7 @@ func (s Service) CheckZones(zone func(name string) error) error {
 	s.checkCorpora(&faults)
 	s.checkCapabilities(&faults)
 	s.Rollout.check(&faults)
+	s.Changes.check(&faults, zone)
 	s.checkCadences(&faults, zone)
 	faults = append(faults, checkParameters("release.parameters", s.Release.Parameters)...)
 	faults = append(faults, checkRules("release.post_process", s.Release.PostProcess)...)
@@ -297,7 +298,7 @@ func (s Service) checkCadences(faults *Problems, zone func(string) error) {
 			faults.Add(at+".cron", quote(c.Cron), "give five fields: minute hour day month weekday")
 		}
 		if zone(c.TimeZone) != nil {
-			faults.Add(at+".time_zone", quote(c.TimeZone), "give a name of the IANA database, such as Europe/Berlin")
+			faults.Add(at+".time_zone", quote(c.TimeZone), "%s", zoneRemedy)
 		}
 		if !slices.Contains([]string{"skip", "buffer-one"}, c.Overlap) {
 			faults.Add(at+".overlap", quote(c.Overlap), "give skip or buffer-one")

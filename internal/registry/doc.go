@@ -21,6 +21,9 @@
 // The ledger of a service has the numbers 1, 2, 3 and so on without gaps: the number comes from the service's
 // counter in the same transaction. The database refuses to update, delete or truncate it, to the owner too.
 //
+// Incidents that hold changes are opened and closed by one function each, with a ledger entry. The database does not
+// itself refuse a share in a freeze: who changes it asks first.
+//
 // # Bounds, and what is not promised
 //
 // A follower hears of a change by notification, usually within milliseconds, and by polling within

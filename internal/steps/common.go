@@ -1,6 +1,8 @@
 package steps
 
 import (
+	"time"
+
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -76,4 +78,7 @@ type State struct {
 	Release string          `json:"release,omitempty"`
 	Notes   []string        `json:"notes,omitempty"`
 	Rollout *PromotionState `json:"rollout,omitempty"`
+
+	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // what the next change of what serves waits for
+	Glass  time.Time         `json:"glass,omitzero"`   // until when somebody lets it go on in freezes
 }

@@ -12,6 +12,7 @@ type PromotionInput struct {
 	Release  string `json:"release,omitempty"`  // ID or its beginning; default: the newest
 	Approval bool   `json:"approval,omitempty"` // ask a person before every step, whatever the policy says
 	Reason   string `json:"reason,omitempty"`
+	Wait     bool   `json:"wait,omitempty"` // in a freeze wait for its end, or for somebody who breaks the glass, instead of being refused
 	By       string `json:"by,omitempty"`
 }
 
@@ -50,6 +51,8 @@ const (
 	PauseUpdate   = "pause"
 	ResumeUpdate  = "resume"
 	AbortUpdate   = "abort"
+
+	BreakGlassUpdate = "break-glass" // its argument is an Approval
 )
 
 // Intervention is the argument of pause, resume, abort and reject. Key makes it idempotent.
@@ -108,6 +111,18 @@ type ShareInput struct {
 	Reason  string                `json:"reason"`
 }
 
+// FreezeInput asks whether a change from one release to another has to wait.
+type FreezeInput struct {
+	Service  string           `json:"service"`
+	Release  lifecycle.Digest `json:"release"`
+	Baseline lifecycle.Digest `json:"baseline,omitempty"` // empty: the first release
+}
+
+// FreezeResult is what the calendar and the open incidents said.
+type FreezeResult struct {
+	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // nil: it need not wait
+}
+
 // HoldInput keeps a share alive until there is a reason to end the step.
 type HoldInput struct {
 	Service string                  `json:"service"`
@@ -115,8 +130,10 @@ type HoldInput struct {
 	Release lifecycle.Digest        `json:"release"`
 	Step    int                     `json:"step"`
 	Policy  lifecycle.RolloutPolicy `json:"policy"`
-	Elapsed time.Duration           `json:"elapsed_ns"` // of the step's time before this hold
-	Paused  bool                    `json:"paused"`     // watch for harm only; the bound's clock stands
+	Elapsed time.Duration           `json:"elapsed_ns"`        // of the step's time before this hold
+	Paused  bool                    `json:"paused"`            // watch for harm only; the bound's clock stands
+	Freezes *FreezeInput            `json:"freezes,omitempty"` // what freezes may hold; nil: they hold nothing
+	Glass   time.Time               `json:"glass,omitzero"`    // until when somebody lets it go on in freezes
 }
 
 // HoldReason says why a hold ended.
@@ -128,6 +145,7 @@ const (
 	HoldFenced  HoldReason = "fenced"  // somebody else took over or rolled back
 	HoldTime    HoldReason = "time"    // the step's time is over without enough evidence
 	HoldInvalid HoldReason = "invalid" // more was served than was allowed
+	HoldFrozen  HoldReason = "frozen"  // a freeze began: the share stays, its clock stands
 )
 
 // HoldResult is how a hold ended and what was seen.
@@ -135,6 +153,7 @@ type HoldResult struct {
 	Reason   HoldReason            `json:"reason"`
 	Verdict  lifecycle.StepVerdict `json:"verdict"`
 	Evidence lifecycle.Touched     `json:"touched"`
+	Frozen   *lifecycle.Frozen     `json:"frozen,omitempty"` // what holds it, where that is the reason
 }
 
 // StepInput records a finished step.
@@ -166,6 +185,8 @@ var (
 	UnloadUnused = Step[UnloadInput, None]{"UnloadUnused", quick}
 	StartRollout = Step[RolloutInput, None]{"StartRollout", quick}
 	FirstStable  = Step[FirstStableInput, EndResult]{"SetFirstStable", quick}
+	CheckFreeze  = Step[FreezeInput, FreezeResult]{"CheckFreeze", quick}
+	AwaitThaw    = Step[FreezeInput, FreezeResult]{"AwaitThaw", hold}
 	SetShare     = Step[ShareInput, None]{"SetShare", quick}
 	HoldStep     = Step[HoldInput, HoldResult]{"HoldStep", hold}
 	RecordStep   = Step[StepInput, None]{"RecordStep", quick}
