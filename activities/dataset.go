@@ -12,7 +12,7 @@ import (
 	"github.com/refitml/refit/internal/steps"
 )
 
-// Datasets holds the step that makes datasets of corpora.
+// Datasets holds the steps that make datasets of corpora and hold them against suites.
 type Datasets struct {
 	Shelf
 	Roots       []string // folders that sources of kind folder may lie in; none: there are no such sources
@@ -30,6 +30,8 @@ const aboutFile = "dataset.json"
 type about struct {
 	Corpus string `json:"corpus"`
 	Pairs  int    `json:"pairs"` // relevance pairs in pairsFile
+
+	CleanedOf lifecycle.Digest `json:"cleaned_of,omitempty"` // the dataset that this is without its contaminated documents
 }
 
 // CheckCorpus reads a corpus, puts it through the data check and stores it as a dataset with relevance pairs

@@ -45,6 +45,7 @@ func (s Set) BindIO(w worker.ActivityRegistry) {
 // BindData registers the long steps.
 func (s Set) BindData(w worker.ActivityRegistry) {
 	steps.CheckCorpus.Bind(w, s.Datasets.CheckCorpus)
+	steps.ScreenData.Bind(w, s.Datasets.Screen)
 	steps.BuildIndex.Bind(w, s.Index.Build)
 	steps.PlanEvaluation.Bind(w, s.Evaluation.Plan)
 	steps.AnswerSuite.Bind(w, s.Evaluation.Answer)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 
 	"github.com/refitml/refit/internal/capture"
+	"github.com/refitml/refit/internal/corpus"
 	"github.com/refitml/refit/internal/feedback"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/steps"
@@ -21,6 +23,7 @@ import (
 type Tuning struct {
 	Shelf
 	Captured *capture.Store
+	Roots    []string // folders that suites may lie in; none: there are no such suites
 }
 
 // Files of a feedback dataset.
@@ -70,13 +73,65 @@ func (t Tuning) Curate(ctx context.Context, in steps.CurateInput) (steps.TuningR
 	if len(items) > 0 {
 		about.Until = items[len(items)-1].At
 	}
-	curated := feedback.Curate(items, in.Policy, feedback.Settings{})
+	curated, screened, err := t.curate(ctx, in, items)
+	if err != nil {
+		return steps.TuningResult{}, err
+	}
 	about.Masked, about.Dropped, about.Deficits = curated.Masked, curated.Dropped, curated.Deficits
 	about.Result = result(curated)
+	about.Result.Screened = screened
 	if !curated.Enough {
 		return about.Result, nil
 	}
 	return t.keepExamples(ctx, in, run, curated.Examples, about)
+}
+
+// curate curates, and leaves out examples that hold a case of one of the service's suites, or refuses them by policy. Where
+// there is something to keep or to tell, a report names them.
+func (t Tuning) curate(ctx context.Context, in steps.CurateInput, items []feedback.Item) (feedback.Curated, *steps.Screened, error) {
+	var curated feedback.Curated
+	datasets := Datasets{Shelf: t.Shelf, Roots: t.Roots}
+	known, unmade, err := datasets.suitesThereAre(ctx, in)
+	if err != nil {
+		return curated, nil, err
+	}
+	found := known.findings("feedback")
+	found.Unmade = unmade
+	looked := looked{Name: "feedback"}
+	var hits []corpus.Hit
+	curated = feedback.Curate(items, in.Policy, feedback.Settings{Known: func(e feedback.Example) bool {
+		looked.Documents++
+		held := known.Find(corpus.Document{ID: e.ID, Text: strings.Join([]string{e.Prompt, e.Chosen, e.Rejected}, "\n\n")})
+		if len(held) > 0 {
+			looked.Hits++
+		}
+		hits = append(hits, held...)
+		return len(held) > 0
+	}})
+	if !curated.Enough && looked.Hits == 0 {
+		return curated, nil, nil
+	}
+	found.Datasets = append(found.Datasets, looked)
+	report, err := t.keepFindings(ctx, in.Service, in.By, &found, func(hit func(corpus.Hit) error) error {
+		for _, h := range hits {
+			if err := hit(h); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return curated, nil, err
+	}
+	screened := found.summary(report)
+	asked := steps.ScreenInput{Service: in.Service, Job: found.Job, By: in.By}
+	if err := datasets.recordScreen(ctx, asked, screened, known.policy.Action); err != nil {
+		return curated, nil, err
+	}
+	if screened.Hits > 0 && known.policy.Action == lifecycle.RefuseContaminated {
+		return curated, nil, refusedFor(found.Job, screened)
+	}
+	return curated, &screened, nil
 }
 
 func result(c feedback.Curated) steps.TuningResult {

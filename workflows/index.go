@@ -38,7 +38,7 @@ func (l *loop) rebuildIndex(ctx workflow.Context) (steps.IndexResult, error) {
 		}
 		datasets = append(datasets, dataset)
 	}
-	embedder, err := l.trainEmbedder(ctx, datasets)
+	embedder, screened, err := l.trainEmbedder(ctx, datasets)
 	if err != nil {
 		return steps.IndexResult{}, err
 	}
@@ -48,6 +48,9 @@ func (l *loop) rebuildIndex(ctx workflow.Context) (steps.IndexResult, error) {
 	})
 	if err != nil {
 		return out, err
+	}
+	if screened != nil {
+		out.Screens = []steps.Screened{*screened}
 	}
 	release, err := steps.MakeRelease.Run(ctx, steps.MakeReleaseInput{Service: l.service.Name, Index: out.Index, By: l.by})
 	if steps.KindOf(err) == lifecycle.NotFound {
@@ -63,7 +66,7 @@ func (l *loop) rebuildIndex(ctx workflow.Context) (steps.IndexResult, error) {
 	return out, nil
 }
 
-func (l *loop) trainEmbedder(ctx workflow.Context, datasets []lifecycle.Digest) (lifecycle.Digest, error) {
+func (l *loop) trainEmbedder(ctx workflow.Context, datasets []lifecycle.Digest) (lifecycle.Digest, *steps.Screened, error) {
 	inputs := map[string]lifecycle.ArtifactRef{}
 	for i, dataset := range datasets {
 		name := "dataset"
@@ -72,11 +75,19 @@ func (l *loop) trainEmbedder(ctx workflow.Context, datasets []lifecycle.Digest) 
 		}
 		inputs[name] = lifecycle.ArtifactRef{Kind: lifecycle.DatasetArtifact, Digest: dataset}
 	}
+	inputs, screened, err := l.screen(ctx, "embed", inputs)
+	if err != nil {
+		return "", nil, err
+	}
+	var labels map[string]string
+	if screened != nil {
+		labels = map[string]string{lifecycle.ScreenLabel: string(screened.Report)}
+	}
 	outputs, err := l.runJob(ctx, "embed", lifecycle.JobSpec{
 		Name: "embed", Engine: l.service.Training.Engine, Command: l.service.Retrieval.Command,
 		Parameters: l.service.Retrieval.Embedder, Inputs: inputs,
 		Outputs:   map[string]lifecycle.ArtifactKind{"embedder": lifecycle.EmbedderArtifact},
 		Resources: l.service.Training.Resources, MaxTime: l.service.Training.MaxTime,
-	}, nil)
-	return outputs["embedder"].Digest, err
+	}, labels)
+	return outputs["embedder"].Digest, screened, err
 }

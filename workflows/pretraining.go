@@ -47,7 +47,8 @@ func checkParameters(raw json.RawMessage) error {
 
 type pretraining struct {
 	*loop
-	in steps.PretrainingInput
+	in      steps.PretrainingInput
+	screens []steps.Screened
 }
 
 func (p *pretraining) run(ctx workflow.Context) (steps.PretrainingResult, error) {
@@ -66,10 +67,11 @@ func (p *pretraining) run(ctx workflow.Context) (steps.PretrainingResult, error)
 		if out.Dataset, err = p.dataset(ctx, p.in.Corpus); err != nil {
 			return out, err
 		}
-		if out.Model, err = p.continueFrom(ctx, base, out.Dataset); err != nil {
+		if out.Model, out.Dataset, err = p.continueFrom(ctx, base, out.Dataset); err != nil {
 			return out, err
 		}
 	}
+	out.Screens = p.screens
 	p.note(ctx, "bundling", "model "+out.Model.Short())
 	release, err := steps.MakeRelease.Run(ctx, steps.MakeReleaseInput{Service: p.service.Name, Model: out.Model, By: p.by})
 	if err != nil {
@@ -91,11 +93,11 @@ func (p *pretraining) trainBase(ctx workflow.Context) (steps.BaseModel, error) {
 		parameters = overlay(parameters, p.in.Parameters)
 	}
 	inputs := map[string]lifecycle.ArtifactRef{"dataset": {Kind: lifecycle.DatasetArtifact, Digest: dataset}}
-	model, err := p.train(ctx, "pretrain", parameters, inputs, map[string]string{"stage": "base", "dataset": string(dataset)})
+	model, dataset, err := p.train(ctx, "pretrain", parameters, inputs, map[string]string{"stage": "base"})
 	return steps.BaseModel{Model: model, Dataset: dataset}, err
 }
 
-func (p *pretraining) continueFrom(ctx workflow.Context, base steps.BaseModel, dataset lifecycle.Digest) (lifecycle.Digest, error) {
+func (p *pretraining) continueFrom(ctx workflow.Context, base steps.BaseModel, dataset lifecycle.Digest) (model, learned lifecycle.Digest, err error) {
 	inputs := map[string]lifecycle.ArtifactRef{
 		"dataset": {Kind: lifecycle.DatasetArtifact, Digest: dataset},
 		"model":   {Kind: lifecycle.ModelArtifact, Digest: base.Model},
@@ -104,10 +106,21 @@ func (p *pretraining) continueFrom(ctx workflow.Context, base steps.BaseModel, d
 		inputs["replay"] = lifecycle.ArtifactRef{Kind: lifecycle.DatasetArtifact, Digest: base.Dataset}
 	}
 	parameters := overlay(p.service.Training.Continued, p.in.Parameters)
-	return p.train(ctx, "continue", parameters, inputs, map[string]string{"stage": "continued", "dataset": string(dataset)})
+	return p.train(ctx, "continue", parameters, inputs, map[string]string{"stage": "continued"})
 }
 
-func (p *pretraining) train(ctx workflow.Context, name string, parameters json.RawMessage, inputs map[string]lifecycle.ArtifactRef, labels map[string]string) (lifecycle.Digest, error) {
+// train runs a job on what of its data holds no case of a suite, and gives the model and the dataset that it learned.
+func (p *pretraining) train(ctx workflow.Context, name string, parameters json.RawMessage, inputs map[string]lifecycle.ArtifactRef, labels map[string]string) (model, learned lifecycle.Digest, err error) {
+	inputs, screened, err := p.screen(ctx, name, inputs, "replay")
+	if err != nil {
+		return "", "", err
+	}
+	if screened != nil {
+		p.screens = append(p.screens, *screened)
+		labels[lifecycle.ScreenLabel] = string(screened.Report)
+	}
+	learned = inputs["dataset"].Digest
+	labels["dataset"] = string(learned)
 	for _, key := range workflow.DeterministicKeys(p.in.Labels) {
 		if _, own := labels[key]; !own { // what a model is must not be said by whoever starts a run
 			labels[key] = p.in.Labels[key]
@@ -119,7 +132,7 @@ func (p *pretraining) train(ctx workflow.Context, name string, parameters json.R
 		Outputs:   map[string]lifecycle.ArtifactKind{"model": lifecycle.ModelArtifact},
 		Resources: p.service.Training.Resources, MaxTime: p.service.Training.MaxTime,
 	}, labels)
-	return outputs["model"].Digest, err
+	return outputs["model"].Digest, learned, err
 }
 
 // overlay puts the fields of over on top of those of under; both are JSON objects or empty.

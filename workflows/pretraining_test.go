@@ -35,13 +35,19 @@ func TestPretrainingTrainsABaseFirstWhereThereIsNone(t *testing.T) {
 	require.Len(t, jobs, 2)
 	base, continued := jobs[0], jobs[1]
 	require.Equal(t, map[string]lifecycle.ArtifactRef{"dataset": dataset(datasetOf("base"))}, base.Spec.Inputs)
-	require.Equal(t, map[string]string{"stage": "base", "dataset": string(datasetOf("base"))}, base.Labels)
+	require.Equal(t, map[string]string{
+		"stage": "base", "dataset": string(datasetOf("base")), "contamination": string(reportOf("pretrain")),
+	}, base.Labels)
 	require.Equal(t, map[string]lifecycle.ArtifactRef{
 		"dataset": dataset(datasetOf("fresh")), "replay": dataset(datasetOf("base")), "model": model(modelOf(base.Key)),
 	}, continued.Spec.Inputs, "old text is replayed beside the fresh")
 	require.NotEqual(t, base.Key, continued.Key)
 	require.Equal(t, steps.PretrainingResult{
 		Base: modelOf(base.Key), Model: modelOf(continued.Key), Dataset: datasetOf("fresh"), Release: candidate,
+		Screens: []steps.Screened{
+			{Job: "pretrain", Report: reportOf("pretrain"), Cases: 9, Documents: 10},
+			{Job: "continue", Report: reportOf("continue"), Cases: 9, Documents: 10},
+		},
 	}, out)
 	require.Equal(t, modelOf(continued.Key), inputs(w, steps.MakeRelease)[0].Model)
 	require.Equal(t, string(candidate), w.state().Release)
@@ -105,7 +111,7 @@ func TestPretrainingOverlaysParametersAndLabels(t *testing.T) {
 	require.JSONEq(t, `{"steps": 100}`, string(jobs[0].Spec.Parameters), "the input is about the stage that was asked for")
 	require.JSONEq(t, `{"steps": 7, "rate": 0.1}`, string(jobs[1].Spec.Parameters))
 	require.Equal(t, map[string]string{
-		"why": "fresh docs", "stage": "continued", "dataset": string(datasetOf("fresh")),
+		"why": "fresh docs", "stage": "continued", "dataset": string(datasetOf("fresh")), "contamination": string(reportOf("continue")),
 	}, jobs[1].Labels, "what a model is does not depend on who starts the run")
 
 	w = newWorld(t)

@@ -293,6 +293,12 @@ func makingRecordings() []recording {
 			await(r, steps.RunJob, 1)
 			require.NoError(r.t, r.client.CancelWorkflow(r.ctx, r.run.GetID(), r.run.GetRunID()))
 		}, status: canceled},
+		{loop: steps.ContinuePretraining, name: "screened", input: onlyService(), script: contaminated, status: completed},
+		{loop: steps.ContinuePretraining, name: "screened-once-there-is-a-suite", input: onlyService(), script: drawnLate, status: completed},
+		{loop: steps.ContinuePretraining, name: "contaminated", input: onlyService(), script: func(w *world) {
+			fails(w, steps.ScreenData, lifecycle.Refused, "3 of 10 documents hold cases")
+		}, status: failed},
+		{loop: steps.RebuildIndex, name: "screened", input: onlyService(), script: contaminated, status: completed},
 		{loop: steps.RebuildIndex, name: "straight", input: onlyService(), script: asItIs, status: completed},
 		{loop: steps.RebuildIndex, name: "failed", input: onlyService(), script: func(w *world) {
 			w.tries(broken, broken, broken)

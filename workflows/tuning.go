@@ -26,7 +26,7 @@ func TuneFromFeedback(ctx workflow.Context, raw converter.RawValue) (steps.Tunin
 
 func (l *loop) tune(ctx workflow.Context) (steps.TuningResult, error) {
 	l.note(ctx, "curating", "feedback since the last dataset")
-	out, err := steps.CurateFeedback.Run(ctx, steps.CurateInput{Service: l.service.Name, Policy: l.service.Feedback, By: l.by})
+	out, err := steps.CurateFeedback.Run(ctx, steps.CurateInput{Service: l.service.Name, Policy: l.service.Feedback, By: l.by, Contamination: l.service.Training.Contamination})
 	if err != nil {
 		return out, err
 	}

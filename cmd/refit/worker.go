@@ -114,7 +114,7 @@ func (p *process) activities(ctx context.Context, s *shared, temporal client.Cli
 		Promotion: activities.Promotion{
 			Registry: record, Captured: captured, Cache: cache, Temporal: temporal, Engines: servers, Log: p.log,
 		},
-		Tuning:  activities.Tuning{Shelf: shelf, Captured: captured},
+		Tuning:  activities.Tuning{Shelf: shelf, Captured: captured, Roots: p.settings.Worker.DataRoots},
 		Archive: activities.Archive{Shelf: shelf, Captured: captured},
 	}
 	return set, store, nil

@@ -37,8 +37,16 @@ func (r *run) trainBase(ctx context.Context) error {
 	err := r.loop(ctx, steps.ContinuePretraining, steps.PretrainingInput{Service: r.service.Name, Stage: "base"}, &r.state.Base)
 	if err == nil {
 		r.view.say("base model %s on dataset %s", r.state.Base.Base.Short(), r.state.Base.Dataset.Short())
+		r.sayScreens(r.state.Base.Screens)
 	}
 	return err
+}
+
+// sayScreens tells what training data held of the suites' cases.
+func (r *run) sayScreens(screens []steps.Screened) {
+	for _, s := range screens {
+		r.view.say("  job %s: %d of %d documents held one of %d cases and were taken out", s.Job, s.Removed, s.Documents, s.Cases)
+	}
 }
 
 func (r *run) buildIndex(ctx context.Context) error {
@@ -83,6 +91,7 @@ func (r *run) train(ctx context.Context, name string, parameters json.RawMessage
 	}, out)
 	if err == nil {
 		r.view.say("%s: model %s, release %s", name, out.Model.Short(), out.Release.Short())
+		r.sayScreens(out.Screens)
 	}
 	return err
 }

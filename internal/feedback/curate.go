@@ -66,6 +66,7 @@ const (
 	DroppedContradiction = "contradiction"
 	DroppedEqual         = "equal-example"
 	DroppedShare         = "client-share"
+	DroppedKnown         = "contaminated"     // it holds a case of a suite
 	DroppedNoTarget      = "nothing-to-learn" // thumbs down and abandonment say what was wrong, not what is right
 )
 
@@ -74,6 +75,8 @@ type Settings struct {
 	MaxText  int // bytes of one text; default 16 KiB
 	Flood    int // times that one client may say the same; default 3
 	SameText int // different prompts that one text may correct; default 3
+
+	Known func(Example) bool // says whether an example holds a case of a suite; nil: none does
 }
 
 // Curated is what became of feedback.
@@ -322,6 +325,10 @@ func (c *curation) examples(items []Item) []clientExample {
 			continue
 		}
 		seen[key] = true
+		if c.settings.Known != nil && c.settings.Known(e.Example) {
+			c.out.Dropped[DroppedKnown]++
+			continue
+		}
 		list = append(list, e)
 	}
 	return list

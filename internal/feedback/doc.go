@@ -4,8 +4,8 @@
 // Feedback is text from strangers, so everything is distrusted. In order: an item sent twice counts once;
 // items without content, with broken or overlong text, or holding a secret are dropped; personal data
 // is masked; floods are dropped (one client saying the same again and again, one text given as correction
-// to many different prompts); contradictions are dropped; equal examples become one; and no client has more
-// than its share of what is left. Every dropped item is counted under one reason.
+// to many different prompts); contradictions are dropped; equal examples become one; what holds a case of
+// a suite is dropped; and no client has more than its share of what is left. Every dropped item is counted under one reason.
 //
 // # Not promised
 //

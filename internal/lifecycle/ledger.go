@@ -17,6 +17,7 @@ type LedgerKind string
 const (
 	ServiceApplied     LedgerKind = "service-applied"
 	ArtifactAdded      LedgerKind = "artifact-added"
+	DataScreened       LedgerKind = "data-screened"
 	ReleaseAdded       LedgerKind = "release-added"
 	Evaluated          LedgerKind = "evaluated"
 	ClaimTaken         LedgerKind = "claim-taken"

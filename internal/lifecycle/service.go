@@ -61,12 +61,13 @@ type Source struct {
 
 // Training says how the service's model is trained.
 type Training struct {
-	Engine    string          `json:"engine,omitempty" jsonschema:"description=job engine; default local"`
-	Command   []string        `json:"command,omitempty" jsonschema:"description=default refit-runtime train"`
-	Base      json.RawMessage `json:"base,omitempty" jsonschema:"description=parameters of the job that trains the base model"`
-	Continued json.RawMessage `json:"continued,omitempty" jsonschema:"description=parameters of continued pre-training"`
-	Resources Resources       `json:"resources,omitzero"`
-	MaxTime   Duration        `json:"max_time,omitempty" jsonschema:"description=of one try; default 2h"`
+	Engine        string          `json:"engine,omitempty" jsonschema:"description=job engine; default local"`
+	Command       []string        `json:"command,omitempty" jsonschema:"description=default refit-runtime train"`
+	Base          json.RawMessage `json:"base,omitempty" jsonschema:"description=parameters of the job that trains the base model"`
+	Continued     json.RawMessage `json:"continued,omitempty" jsonschema:"description=parameters of continued pre-training"`
+	Resources     Resources       `json:"resources,omitzero"`
+	MaxTime       Duration        `json:"max_time,omitempty" jsonschema:"description=of one try; default 2h"`
+	Contamination Contamination   `json:"contamination,omitzero" jsonschema:"description=what becomes of training data that hold cases of the service's suites"`
 }
 
 // Retrieval says what the index holds and how it is made.
@@ -222,6 +223,7 @@ func (s Service) WithDefaults() Service {
 	}
 	setDefault(&s.Training.Engine, "local")
 	setDefault(&s.Training.MaxTime, Duration(2*time.Hour))
+	s.Training.Contamination = s.Training.Contamination.WithDefaults()
 	if len(s.Training.Command) == 0 {
 		s.Training.Command = []string{"refit-runtime", "train"}
 	}

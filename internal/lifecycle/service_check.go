@@ -51,6 +51,7 @@ func (s Service) CheckZones(zone func(name string) error) error {
 	s.Shadow.check(&faults)
 	s.checkCorpora(&faults)
 	s.checkCapabilities(&faults)
+	s.Training.Contamination.check(&faults)
 	s.Rollout.check(&faults)
 	s.Changes.check(&faults, zone)
 	s.checkCadences(&faults, zone)

@@ -80,6 +80,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 		"service": "Docs Assistant",
 		"serving": {"engine": "static", "endpoints": [{"url": "ftp://x"}, {"url": "https://me:hunter2@host"}], "api_key": "sk-12345", "capacity": -1, "time_limit": "-1s", "first_byte": "25h"},
 		"corpora": {"base": {"sources": [{"kind": "go-modules"}, {"kind": "folder", "path": "../x"}, {"kind": "web"}], "held_out": 0.9, "max_dropped": 2}},
+		"training": {"contamination": {"action": "forgive", "ngram": 3, "similarity": 0.2}},
 		"retrieval": {"corpora": ["fresh"], "chunk": 100, "overlap": 100},
 		"evaluation": {"capabilities": [{"name": "a", "kind": "vibes", "corpus": "base"}, {"name": "a", "kind": "cloze", "corpus": "none", "items": -1, "margin": -1}]},
 		"rollout": {"steps": [{"share_bp": 5000}, {"share_bp": 500}, {"share_bp": 10000, "min_conversations": -1, "max_time": "-1s", "margin": 0.5}],
@@ -92,6 +93,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 	}`))
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 	for _, path := range []string{
+		"training.contamination.action", "training.contamination.ngram", "training.contamination.similarity",
 		"shadow.release", "shadow.share_bp", "shadow.at_once", "shadow.deadline",
 		"service", "serving.endpoints[0].url", "serving.endpoints[1].url", "serving.api_key", "serving.capacity", "serving.time_limit", "serving.first_byte",
 		"corpora.base.sources[0].modules", "corpora.base.sources[1].path", "corpora.base.sources[2].kind", "corpora.base.held_out",

@@ -72,6 +72,16 @@ WHERE service = $1 AND kind = $2 AND labels @> $3 ORDER BY ordinal DESC LIMIT 1`
 	return a, wrap(err, "find the newest %s of %s with labels %v", kind, service, labels)
 }
 
+// ArtifactsOf lists a service's artifacts of a kind, newest first.
+func (r *Registry) ArtifactsOf(ctx context.Context, service string, kind lifecycle.ArtifactKind) ([]lifecycle.Artifact, error) {
+	rows, err := r.pool.Query(ctx, selectArtifacts+` WHERE service = $1 AND kind = $2 ORDER BY ordinal DESC`, service, kind)
+	if err != nil {
+		return nil, wrap(err, "list every %s of %s", kind, service)
+	}
+	list, err := pgx.CollectRows(rows, scanArtifact)
+	return list, wrap(err, "list every %s of %s", kind, service)
+}
+
 // Lineage gives an artifact and all that it was made from, itself first, each once. Parents that the registry
 // does not know are left out.
 func (r *Registry) Lineage(ctx context.Context, digest lifecycle.Digest) ([]lifecycle.Artifact, error) {

@@ -34,15 +34,26 @@ ON CONFLICT (service, id) DO NOTHING`, release.Service, id, release.Canonical(),
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
+		about := map[string]any{"model": release.Model, "index": release.Index}
+		if about["screen"], err = screenOf(ctx, tx, release); err != nil {
+			return err
+		}
 		return appendLedger(ctx, tx, lifecycle.LedgerEntry{
-			Service: release.Service, Kind: lifecycle.ReleaseAdded, Subject: string(id), Actor: by,
-			Evidence: evidence(map[string]any{"model": release.Model, "index": release.Index}),
+			Service: release.Service, Kind: lifecycle.ReleaseAdded, Subject: string(id), Actor: by, Evidence: evidence(about),
 		}, "")
 	})
 	if err != nil {
 		return "", wrap(err, "add release %s of %s", id.Short(), release.Service)
 	}
 	return id, nil
+}
+
+// screenOf gives the report of holding a model's training data against the suites; "": nobody did.
+func screenOf(ctx context.Context, tx pgx.Tx, release lifecycle.Release) (report string, err error) {
+	err = tx.QueryRow(ctx, `
+SELECT coalesce((SELECT labels->>$3 FROM artifacts WHERE service = $1 AND digest = $2), '')`,
+		release.Service, release.Model, lifecycle.ScreenLabel).Scan(&report)
+	return report, err
 }
 
 // NewRelease asks for a release of what a service has.

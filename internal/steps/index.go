@@ -20,6 +20,7 @@ type IndexResult struct {
 	Hybrid   RetrievalScores  `json:"hybrid"`
 	Lexical  RetrievalScores  `json:"lexical"`
 	Release  lifecycle.Digest `json:"release,omitempty"` // where a model is there already
+	Screens  []Screened       `json:"screens,omitempty"`
 }
 
 // RetrievalScores are means over the measured queries.

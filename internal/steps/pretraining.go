@@ -38,6 +38,18 @@ type PretrainingResult struct {
 	Model   lifecycle.Digest `json:"model"`   // model artifact; equals Base at stage base
 	Dataset lifecycle.Digest `json:"dataset"` // the corpus that was learned
 	Release lifecycle.Digest `json:"release"` // made of the model and the newest index
+	Screens []Screened       `json:"screens,omitempty"`
+}
+
+// Screened is what came of holding a job's training data against the suites.
+type Screened struct {
+	Job       string           `json:"job"`
+	Report    lifecycle.Digest `json:"report"` // names every hit
+	Cases     int              `json:"cases"`  // that were looked for
+	Documents int              `json:"documents"`
+	Hits      int              `json:"hits"`              // documents that hold a case
+	Removed   int              `json:"removed,omitempty"` // documents that the job is not given
+	Learned   int              `json:"learned,omitempty"` // hits in what the model to continue from was trained on already
 }
 
 // BuildDatasetInput starts BuildDataset.
@@ -84,6 +96,24 @@ type BaseModel struct {
 	Dataset lifecycle.Digest `json:"dataset"` // that it was trained on
 }
 
+// ScreenInput holds datasets against the suites of a service, before a job trains on them.
+type ScreenInput struct {
+	Service  string                      `json:"service"`
+	Job      string                      `json:"job"`
+	Policy   lifecycle.Contamination     `json:"policy"`
+	Datasets map[string]lifecycle.Digest `json:"datasets"`          // by the names that the job gives them
+	Learned  []string                    `json:"learned,omitempty"` // of the datasets that the model to continue from was trained on
+	By       lifecycle.Actor             `json:"by"`
+}
+
+// ScreenResult is what a job may be trained on. Where Missing names corpora, nothing was held against anything yet:
+// the suite cannot be made before each has a dataset.
+type ScreenResult struct {
+	Missing  []string                    `json:"missing,omitempty"`
+	Datasets map[string]lifecycle.Digest `json:"datasets,omitempty"` // what was given, or it without the documents that hit
+	Screened Screened                    `json:"screened"`
+}
+
 // RunJobInput runs one try of a job to its end.
 type RunJobInput struct {
 	Service string            `json:"service"`
@@ -117,6 +147,7 @@ type MakeReleaseResult struct {
 // Steps of the data and training loops.
 var (
 	CheckCorpus   = Step[CheckCorpusInput, BuildDatasetResult]{"CheckCorpus", transfer}
+	ScreenData    = Step[ScreenInput, ScreenResult]{"ScreenData", transfer}
 	FindBaseModel = Step[BaseModelInput, BaseModel]{"FindBaseModel", quick}
 	RunJob        = Step[RunJobInput, RunJobResult]{"RunJob", job}
 	MakeRelease   = Step[MakeReleaseInput, MakeReleaseResult]{"MakeRelease", quick}

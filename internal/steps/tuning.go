@@ -21,6 +21,7 @@ type TuningResult struct {
 	Lever    lifecycle.Lever  `json:"lever,omitempty"`  // that may be tried next
 	Reason   string           `json:"reason"`
 	Feedback map[string]int   `json:"feedback"` // counted by kind
+	Screened *Screened        `json:"screened,omitempty"`
 }
 
 // CurateInput turns feedback into a dataset.
@@ -28,6 +29,8 @@ type CurateInput struct {
 	Service string                   `json:"service"`
 	Policy  lifecycle.FeedbackPolicy `json:"policy"`
 	By      lifecycle.Actor          `json:"by"`
+
+	Contamination lifecycle.Contamination `json:"contamination,omitzero"`
 }
 
 // OpenLadderInput opens the record of a deficit.
