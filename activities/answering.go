@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,8 @@ import (
 const answersFile = "answers.jsonl"
 
 // Answer puts a suite to a release, through the code that users meet. Answers that are kept already are
-// reused; answers of a try that was cut off are gone on from.
+// reused; answers of a try that was cut off are gone on from. Answers that could not be scored are kept for the verdict,
+// which is then an error, and are asked for anew by the next run.
 func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
 	var progress report
 	ctx, done := long(ctx, progress.details)
@@ -54,6 +56,10 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 		return steps.AnswerResult{}, err
 	}
 	labels["cases"] = strconv.Itoa(len(list))
+	unscored := slices.ContainsFunc(list, func(a evaluation.Answer) bool { return a.Error != "" })
+	if unscored {
+		labels[reportLabel] = "answers without scores" // never reused: whoever asks again may have a judge that speaks
+	}
 	ref, err := e.keep(ctx, lifecycle.Artifact{
 		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact}, Service: in.Service, MadeBy: in.By,
 		Parents: []lifecycle.Digest{in.Suite}, Labels: labels,
@@ -67,7 +73,9 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 	if err != nil {
 		return steps.AnswerResult{}, err
 	}
-	e.forgetUnfinished(in)
+	if !unscored {
+		e.forgetUnfinished(in)
+	}
 	return steps.AnswerResult{Answers: ref.Digest, Cases: len(list)}, nil
 }
 
@@ -117,7 +125,7 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 		Answered: func(a evaluation.Answer) {
 			answered++
 			show()
-			if unfinished == nil {
+			if unfinished == nil || a.Error != "" {
 				return
 			}
 			if err := keepAnswer(unfinished, a); err != nil {

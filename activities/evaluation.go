@@ -110,6 +110,9 @@ func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lif
 		}
 		suite = written.With(suite)
 	}
+	if _, err := suite.Only(evaluation.GateSplit); err != nil {
+		return "", lifecycle.Wrap(err, "suite of %s", service.Name)
+	}
 	ref, err := e.keep(ctx, lifecycle.Artifact{
 		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.SuiteArtifact}, Service: service.Name, MadeBy: by, Parents: unique(parents),
 		Labels: map[string]string{"cases": strconv.Itoa(len(suite.Cases)), "capabilities": strconv.Itoa(len(suite.Capabilities))},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"syscall"
@@ -27,7 +28,7 @@ type Judge struct {
 }
 
 // Command is a program that suites may name as a scorer. It gets an item as JSON on standard input and writes
-// {"score": number}. It is run without a shell, in a process group of its own that ends with it.
+// {"score": number}. It is run without a shell, in a process group of its own, which is killed when the time is over.
 type Command struct {
 	Argv      []string      // program and arguments
 	TimeLimit time.Duration // of one item; default 30 s
@@ -87,8 +88,9 @@ func (j endpoint) Ask(ctx context.Context, instruction, about string) (string, e
 		"messages":    []evaluation.Message{{Role: "system", Content: instruction}, {Role: "user", Content: about}},
 		"temperature": 0, "seed": suiteSeed,
 	})
-	if err != nil && !lifecycle.Is(err, lifecycle.Unavailable) {
-		err = lifecycle.Errorf(lifecycle.Unavailable, "%w", err) // whatever a judge's server refuses, no judge has spoken
+	var refused *answer.UpstreamError
+	if errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
+		err = lifecycle.Errorf(lifecycle.Refused, "%w", err) // a wrong key or model: asking again gives the same
 	}
 	return said, err
 }
@@ -99,9 +101,9 @@ const maxScored = 64 << 10
 // Run is score's.
 func (c Command) Run(ctx context.Context, input []byte) ([]byte, error) {
 	limit := cmp.Or(c.TimeLimit, 30*time.Second)
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	cmd := exec.CommandContext(timed, c.Argv[0], c.Argv[1:]...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // none of the worker's secrets
 	cmd.Stdin = bytes.NewReader(input)
 	out := &atMost{left: maxScored}
@@ -112,11 +114,13 @@ func (c Command) Run(ctx context.Context, input []byte) ([]byte, error) {
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "it did not end within %s", limit)
+		return nil, context.Cause(ctx)
+	case timed.Err() != nil:
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "it did not end within %s", limit)
 	case out.over:
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "it wrote over %d bytes", maxScored)
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "it wrote over %d bytes", maxScored)
 	case err != nil:
-		return nil, lifecycle.Errorf(lifecycle.Unavailable, "%w", err) // an exit status or a missing program; what it wrote is not repeated
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%w", err) // an exit status or a missing program; what it wrote is not repeated
 	}
 	return out.Bytes(), nil
 }

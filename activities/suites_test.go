@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -162,7 +163,10 @@ func (w *world) putPlain(t *testing.T, prefix string, files map[string][]byte) {
 func judging(t *testing.T, reply func(about string) string) (address string, keys *[]string) {
 	t.Helper()
 	keys = &[]string{}
+	var one sync.Mutex // question at a time
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		one.Lock()
+		defer one.Unlock()
 		var asked struct {
 			Model    string `json:"model"`
 			Messages []struct{ Role, Content string }
@@ -182,33 +186,49 @@ func judging(t *testing.T, reply func(about string) string) (address string, key
 
 func TestAJudgeOfTheOperatorsScores(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, `score: {name: judge-rubric, settings: {judge: strict, rubric: names a city}}`, 1)
+	d := newDesk(t, `score: {name: judge-rubric, settings: {judge: strict, rubric: names a city}}`, 2)
 	d.servers.said = func(string, string) string { return "Paris" }
-	release := d.made(t)
-	suite := d.plan(t, release, "").Suite
-	answer := func() (steps.AnswerResult, error) {
-		return do(t, steps.AnswerSuite, d.evaluation.Answer, steps.AnswerInput{Service: "docs", Release: release, Suite: suite, By: by})
+	plan := d.plan(t, d.made(t), "")
+	refused := func(why string) {
+		verdict, err := do(t, steps.JudgeGate, d.evaluation.Judge, steps.JudgeGateInput{
+			Service: "docs", Plan: plan, CandidateAnswers: d.answers(t, plan.Candidate, plan.Suite).Answers, By: by,
+		})
+		require.NoError(t, err)
+		require.Equal(t, lifecycle.ErrorOutcome, verdict.Outcome)
+		require.Contains(t, verdict.Reasons[0], why)
 	}
-	_, err := answer()
-	require.True(t, lifecycle.Is(err, lifecycle.Refused), "a suite cannot bring a judge: %v", err)
+	refused(`declares no judge "strict"`)
 
 	url, keys := judging(t, func(string) string { return "I like it: 5" })
 	d.evaluation.Secret = func(string) (string, error) { return "key-1", nil }
 	d.evaluation.Judges = map[string]activities.Judge{"strict": {URL: url, Model: "judge-1", APIKey: "env:KEY"}}
-	_, err = answer()
-	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "a reply that cannot be read is no score: %v", err)
+	refused("did not reply in the form")
 	require.Contains(t, *keys, "Bearer key-1")
+	d.evaluation.Judges = map[string]activities.Judge{"strict": {URL: url, Model: "judge-2"}}
+	refused("the model server answered 400")
 
+	asked := 0
 	url, _ = judging(t, func(about string) string {
+		if asked++; asked == 2 {
+			return "I cannot say."
+		}
 		if strings.Contains(about, `"answer":"Paris"`) {
 			return "It does.\n{\"score\": 4}"
 		}
 		return `{"score": 1}`
 	})
 	d.evaluation.Judges = map[string]activities.Judge{"strict": {URL: url, Model: "judge-1"}}
-	out, err := answer()
-	require.NoError(t, err)
-	require.InDelta(t, 0.75, d.read(t, out.Answers)[0].Score, 1e-9)
+	out := d.answers(t, plan.Candidate, plan.Suite)
+	require.False(t, out.Reused)
+	before := d.servers.requests()
+	out = d.answers(t, plan.Candidate, plan.Suite)
+	require.Equal(t, before+1, d.servers.requests(), "only what had no score is asked again")
+	require.False(t, out.Reused)
+	for _, answer := range d.read(t, out.Answers) {
+		require.InDelta(t, 0.75, answer.Score, 1e-9)
+		require.Empty(t, answer.Error)
+	}
+	require.True(t, d.answers(t, plan.Candidate, plan.Suite).Reused)
 }
 
 func TestACommandOfTheOperatorsScores(t *testing.T) {
@@ -235,9 +255,9 @@ func TestACommandOfTheOperatorsScores(t *testing.T) {
 		"a program not there": {activities.Command{Argv: []string{"/nowhere/scorer"}}, "no such file"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			_, err := answer(tc.command)
-			require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "%v", err)
-			require.ErrorContains(t, err, tc.fault)
+			out, err := answer(tc.command)
+			require.NoError(t, err)
+			require.Contains(t, d.read(t, out.Answers)[0].Error, tc.fault)
 		})
 	}
 	out, err := answer(shell(`grep -q '"answer":"Paris"' && echo '{"score": 0.25}'`))

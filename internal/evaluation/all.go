@@ -19,7 +19,8 @@ type Asking struct {
 
 // AskAll puts every case of a suite, as often as its capability says, and gives the answers in the suite's order. Cases
 // that no gate may ask are Invalid. At the first answer that could not be had it stops and gives that error with the answers
-// so far: they may be handed in again as Have. What could be asked and not be scored is no answer.
+// so far: they may be handed in again as Have. What was answered and could not be scored, although who scores was there,
+// comes back with its error, which makes the case an error for the gate.
 func AskAll(ctx context.Context, s Suite, model Completer, search Searcher, how Asking) ([]Answer, error) {
 	setDefault(&how.Parallel, 4)
 	if err := s.forGates(); err != nil {

@@ -57,7 +57,8 @@ type Answer struct {
 	Said       string  `json:"said,omitempty"`   // what was said or chosen, bounded
 	Bits       float64 `json:"bits,omitempty"`   // of a scored text
 	Bytes      int     `json:"bytes,omitempty"`
-	Rank       int     `json:"rank,omitempty"` // of the first right document from 1; 0 where it was not found
+	Rank       int     `json:"rank,omitempty"`  // of the first right document from 1; 0 where it was not found
+	Error      string  `json:"error,omitempty"` // why it has no score; a gate that reads it cannot judge
 
 	// Of answers in words.
 	Seconds    float64         `json:"seconds,omitempty"` // that a user would have waited

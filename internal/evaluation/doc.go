@@ -32,7 +32,7 @@
 // capability, because all must pass; regress takes 5% over all capabilities (Holm). Neither is
 // underpowered. In all: error if any error, else regress if any, else pass if all pass, else underpowered.
 //
-// A missing answer, a missing capability, a number that is none, answers to another suite or of another
+// A missing answer, an answer that could not be scored, a missing capability, a number that is none, answers to another suite or of another
 // release are error, never pass. Without a baseline nothing can be compared: the first release passes when
 // every case was answered, and the verdict says so.
 //

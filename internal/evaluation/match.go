@@ -86,6 +86,9 @@ func (f *faults) answer(c Case, a Answer, next, samples int, binary bool) {
 	case a.Sample > next:
 		f.add("%s has no answer", place{a.Case, next})
 	}
+	if a.Error != "" {
+		f.add("%s has no score: %s", at, a.Error)
+	}
 	if !finite(a.Score) || binary && a.Score != 0 && a.Score != 1 {
 		f.add("%s has the score %v", at, a.Score)
 	}

@@ -45,11 +45,18 @@ func (a *asker) ask(ctx context.Context, c Case, sample int) (Answer, error) {
 	}
 	answer := Answer{Case: c.ID, Capability: c.Capability, Sample: sample}
 	item := score.Item{Question: c.Text, Want: c.References(), Relevant: c.Relevant, Passages: c.Passages}
-	err := a.fill(ctx, capability, c, &answer, &item)
-	if err == nil {
-		answer.Score, err = capability.scorer.Score(ctx, item)
+	if err := a.fill(ctx, capability, c, &answer, &item); err != nil {
+		return answer, lifecycle.Wrap(err, "case %s", c.ID)
 	}
-	return answer, lifecycle.Wrap(err, "case %s", c.ID)
+	var err error
+	if answer.Score, err = capability.scorer.Score(ctx, item); err == nil {
+		return answer, nil
+	}
+	if ctx.Err() != nil || lifecycle.Is(err, lifecycle.Unavailable) {
+		return answer, lifecycle.Wrap(err, "case %s", c.ID) // asking again may help
+	}
+	answer.Error = cut(err.Error(), maxSaid)
+	return answer, nil
 }
 
 // fill asks, and notes what came for the answer and for its scorer.

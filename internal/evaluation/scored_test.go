@@ -142,7 +142,6 @@ func TestWhatCannotBeScoredIsNoAnswer(t *testing.T) {
 	}{
 		"nobody speaks":                   {suiteOf(Generate, "exact", "", nil, Case{Text: "a", Want: "x"}), Asking{}, lifecycle.Invalid},
 		"the answer failed":               {suiteOf(Generate, "exact", "", nil, Case{Text: "a", Want: "x"}), Asking{Speaker: &speaker{err: lifecycle.Errorf(lifecycle.Unavailable, "gone")}}, lifecycle.Unavailable},
-		"a judge that is not there":       {suiteOf(Generate, "judge-rubric", `{"judge":"j","rubric":"r"}`, nil, Case{Text: "a"}), Asking{Speaker: &speaker{text: "x"}}, lifecycle.Refused},
 		"no index":                        {suiteOf(Retrieval, "mrr", "", nil, Case{Text: "q", Want: "d"}), Asking{}, lifecycle.Invalid},
 		"what variants are tried against": {suiteOf(Retrieval, "mrr", "", nil, Case{Text: "q", Want: "d", Split: SearchSplit}), Asking{}, lifecycle.Invalid},
 	} {
@@ -153,4 +152,39 @@ func TestWhatCannotBeScoredIsNoAnswer(t *testing.T) {
 			require.Empty(t, answers)
 		})
 	}
+}
+
+// talker is a judge that says one thing.
+type talker struct {
+	said string
+	err  error
+}
+
+func (j talker) Ask(context.Context, string, string) (string, error) { return j.said, j.err }
+
+func TestAnAnswerThatCannotBeScoredMakesTheVerdictAnError(t *testing.T) {
+	t.Parallel()
+	s := suiteOf(Generate, "judge-rubric", `{"judge":"j","rubric":"r"}`, nil, Case{Text: "a"}, Case{Text: "b"})
+	judged := func(world score.World) lifecycle.Verdict {
+		answers, err := AskAll(t.Context(), s, nil, nil, Asking{Speaker: &speaker{text: "private words"}, World: world})
+		require.NoError(t, err)
+		require.Len(t, answers, 2)
+		verdict, _ := Judge(Gate{Suite: s, SuiteDigest: suiteDigest, Candidate: newRelease, CandidateAnswer: Answers{Suite: suiteDigest, Release: newRelease, List: answers}})
+		return verdict
+	}
+	for reply, reason := range map[string]string{"no form": "did not reply in the form", `{"score": 9}`: "gave no grade"} {
+		verdict := judged(score.World{Judges: map[string]score.Judge{"j": talker{said: reply}}})
+		require.Equal(t, lifecycle.ErrorOutcome, verdict.Outcome)
+		require.Contains(t, verdict.Reasons[0], "case x/0 has no score: score by judge-rubric: judge j "+reason)
+		require.NotContains(t, fmt.Sprint(verdict.Reasons), "private")
+	}
+	missing := judged(score.World{})
+	require.Equal(t, lifecycle.ErrorOutcome, missing.Outcome)
+	require.Contains(t, missing.Reasons[0], `declares no judge "j"`)
+	passed := judged(score.World{Judges: map[string]score.Judge{"j": talker{said: `{"score": 3}`}}})
+	require.Equal(t, lifecycle.PassOutcome, passed.Outcome)
+
+	away := talker{err: lifecycle.Errorf(lifecycle.Unavailable, "no answer")}
+	_, err := AskAll(t.Context(), s, nil, nil, Asking{Speaker: &speaker{text: "x"}, World: score.World{Judges: map[string]score.Judge{"j": away}}})
+	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "a judge that is away may come back: %v", err)
 }

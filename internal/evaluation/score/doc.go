@@ -6,7 +6,8 @@
 //
 // A score is a finite number, larger is better, whatever is measured: perplexity, bits per byte, seconds and money
 // are stored negated. A scorer that is marked binary gives 0 or 1. An error means that there is no score, and the
-// case is an error for the gate; it is never a score of 0, and never a pass. A wrong answer is no error.
+// case is an error for the gate; it is never a score of 0, and never a pass. A wrong answer is no error. Unavailable means
+// that who scores was not there and asking again may help; every other kind, that asking again will give the same.
 //
 // Errors name settings, and never repeat what was asked, said or is right: they end in histories and logs.
 //

@@ -57,7 +57,7 @@ func Likeliest(choices []Choice, by string) (string, error) {
 			value /= float64(choice.Tokens)
 		}
 		if math.IsNaN(value) || math.IsInf(value, 0) {
-			return "", lifecycle.Errorf(lifecycle.Unavailable, "a choice has no proper likelihood")
+			return "", lifecycle.Errorf(lifecycle.Invalid, "a choice has no proper likelihood")
 		}
 		switch {
 		case value > top:
@@ -72,7 +72,7 @@ func Likeliest(choices []Choice, by string) (string, error) {
 func bitsPerByte(none, World) (Scorer, error) {
 	return pure(func(item Item) (float64, error) {
 		if item.Bytes < 1 {
-			return 0, lifecycle.Errorf(lifecycle.Unavailable, "no byte was measured")
+			return 0, lifecycle.Errorf(lifecycle.Invalid, "no byte was measured")
 		}
 		return -item.Bits / float64(item.Bytes), nil
 	}), nil
@@ -96,7 +96,7 @@ func perplexity(s perplexitySettings, _ World) (Scorer, error) {
 			units = item.Tokens
 		}
 		if units < 1 {
-			return 0, lifecycle.Errorf(lifecycle.Unavailable, "no %s was measured", s.Per)
+			return 0, lifecycle.Errorf(lifecycle.Invalid, "no %s was measured", s.Per)
 		}
 		return -math.Exp2(item.Bits / float64(units)), nil
 	})

@@ -107,7 +107,7 @@ func (nowhere) Load(address string) (any, error) {
 func latency(none, World) (Scorer, error) {
 	scorer := pure(func(item Item) (float64, error) {
 		if !(item.Seconds > 0) {
-			return 0, lifecycle.Errorf(lifecycle.Unavailable, "the time was not measured")
+			return 0, lifecycle.Errorf(lifecycle.Invalid, "the time was not measured")
 		}
 		return -item.Seconds, nil
 	})
@@ -126,7 +126,7 @@ func cost(s costSettings, _ World) (Scorer, error) {
 	}
 	return pure(func(item Item) (float64, error) {
 		if item.Usage == (lifecycle.Usage{}) {
-			return 0, lifecycle.Errorf(lifecycle.Unavailable, "the model server did not tell the tokens")
+			return 0, lifecycle.Errorf(lifecycle.Invalid, "the model server did not tell the tokens")
 		}
 		return -(s.Input*float64(item.Usage.Prompt) + s.Output*float64(item.Usage.Completion)) / 1e6, nil
 	}), nil

@@ -57,7 +57,7 @@ func judgeRubric(s rubricSettings, world World) (Scorer, error) {
 			return 0, err
 		}
 		if verdict.Score == nil || !(*verdict.Score >= low && *verdict.Score <= high) {
-			return 0, lifecycle.Errorf(lifecycle.Unavailable, "judge %s gave no grade from %g to %g", s.Judge, low, high)
+			return 0, lifecycle.Errorf(lifecycle.Invalid, "judge %s gave no grade from %g to %g", s.Judge, low, high)
 		}
 		return (*verdict.Score - low) / (high - low), nil
 	}}, nil
@@ -96,7 +96,7 @@ func (w World) Pairwise(ctx context.Context, judge, criteria, question, one, oth
 			return "", err
 		}
 		if oneOf("better", verdict.Better, "a", "b", "tie") != nil {
-			return "", lifecycle.Errorf(lifecycle.Unavailable, "judge %s named none of a, b and tie", judge)
+			return "", lifecycle.Errorf(lifecycle.Invalid, "judge %s named none of a, b and tie", judge)
 		}
 		return verdict.Better, nil
 	}
@@ -133,7 +133,7 @@ func (w World) judged(ctx context.Context, name, instruction string, about map[s
 	}
 	said = strings.TrimSpace(said)
 	if strictly([]byte(said[strings.LastIndexByte(said, '\n')+1:]), into) != nil {
-		return lifecycle.Errorf(lifecycle.Unavailable, "judge %s did not reply in the form that it was asked for", name)
+		return lifecycle.Errorf(lifecycle.Invalid, "judge %s did not reply in the form that it was asked for", name)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func command(s commandSettings, world World) (Scorer, error) {
 			Score *float64 `json:"score"`
 		}
 		if err := strictly(output, &said); err != nil || said.Score == nil {
-			return 0, lifecycle.Errorf(lifecycle.Unavailable, "command %s did not write {\"score\": number}", s.Command)
+			return 0, lifecycle.Errorf(lifecycle.Invalid, "command %s did not write {\"score\": number}", s.Command)
 		}
 		return *said.Score, nil
 	}}, nil

@@ -113,7 +113,7 @@ func New(spec Spec, world World) (Scorer, error) {
 		made.Score = func(ctx context.Context, item Item) (float64, error) {
 			value, err := ask(ctx, item)
 			if err == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
-				err = lifecycle.Errorf(lifecycle.Unavailable, "the score is no number")
+				err = lifecycle.Errorf(lifecycle.Invalid, "the score is no number")
 			}
 			if err != nil {
 				return 0, lifecycle.Wrap(err, "score by %s", entry.Name)
