@@ -148,8 +148,5 @@ func (p *promotion) checkBreakGlass(a steps.Approval, now time.Time) error {
 	if err := a.Grant.VerifyBreakGlass(p.grantKey, p.owner, p.result.Release, now); err != nil {
 		return err
 	}
-	if a.Grant.Approver == p.by.Name {
-		return lifecycle.Errorf(lifecycle.Refused, "break-glass: %s started the promotion; a second person breaks the glass", a.Grant.Approver)
-	}
-	return nil
+	return p.checkSecond("break-glass", a.Grant.Approver)
 }

@@ -259,6 +259,23 @@ func TestTheGlassIsBrokenByASecondPersonWithAReason(t *testing.T) {
 	}
 }
 
+func TestNobodyBreaksTheGlassOfARunThatNobodyStarted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.frozenAt(1)
+	var refused *updated
+	on(w, steps.AwaitThaw, func(ctx context.Context, _ steps.FreezeInput) (steps.FreezeResult, error) {
+		return steps.FreezeResult{}, w.untilCanceled(ctx, func() {
+			refused = w.update(steps.BreakGlassUpdate, steps.Approval{Key: "n", Grant: w.glass().Sign(w.grant)})
+			w.update(steps.AbortUpdate, by("carol", "k"))
+		})
+	})
+	_, err := w.promote(map[string]any{"service": "docs", "wait": true})
+	require.NoError(t, err)
+	require.ErrorContains(t, refused.rejected, "not known")
+	require.Equal(t, []lifecycle.LedgerKind{lifecycle.Rejected}, w.recorded())
+}
+
 func TestABrokenGlassIsWholeAgainWhenItsTimeIsOver(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -278,7 +295,7 @@ func TestABrokenGlassIsWholeAgainWhenItsTimeIsOver(t *testing.T) {
 			w.RegisterDelayedCallback(func() {
 				w.update(steps.ApproveUpdate, steps.Approval{Key: "n", Grant: w.grantFor(0).Sign(w.grant)})
 			}, tc.approved)
-			out, err := w.promote(onlyService())
+			out, err := w.promote(map[string]string{"service": "docs", "by": "alice"})
 			require.NoError(t, err)
 			require.Equal(t, lifecycle.RolloutPromoted, out.Phase)
 			require.Len(t, inputs(w, steps.AwaitThaw), tc.waits)

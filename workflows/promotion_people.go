@@ -57,7 +57,7 @@ func (p *promotion) listenApprovals(ctx workflow.Context) error {
 			p.seen[key] = true
 			p.approved[a.Grant.Step] = true
 			p.state.Rollout.AwaitsApproval = false
-			p.recordGrant(ctx, key, lifecycle.Approved, fmt.Sprintf("step %d", a.Grant.Step+1), a.Grant)
+			p.recordGrant(ctx, key, lifecycle.Approved, approvedFor(a.Grant), a.Grant)
 		}
 		return p.state, nil
 	}
@@ -69,6 +69,13 @@ func (p *promotion) listenApprovals(ctx workflow.Context) error {
 		return fmt.Errorf("listen to %s: %w", steps.ApproveUpdate, err)
 	}
 	return p.listenBreakGlass(ctx)
+}
+
+func approvedFor(g lifecycle.Grant) string {
+	if g.Reason == "" {
+		return fmt.Sprintf("step %d", g.Step+1)
+	}
+	return fmt.Sprintf("step %d: %s", g.Step+1, clip(g.Reason, lifecycle.MaxReason))
 }
 
 func (p *promotion) checkIntervention(name string, i steps.Intervention, check func() error) error {
@@ -91,7 +98,24 @@ func (p *promotion) checkApproval(a steps.Approval, now time.Time) error {
 	if err := p.awaitsApproval(); err != nil {
 		return err
 	}
-	return a.Grant.Verify(p.grantKey, p.owner, p.nextStep(), p.result.Release, now)
+	if err := a.Grant.Verify(p.grantKey, p.owner, p.nextStep(), p.result.Release, now); err != nil {
+		return err
+	}
+	if p.service.Rollout.FourEyes {
+		return p.checkSecond("approval", a.Grant.Approver)
+	}
+	return nil
+}
+
+// checkSecond refuses who started the run, and everybody where nobody knows who did.
+func (p *promotion) checkSecond(what, approver string) error {
+	switch {
+	case p.in.By == "":
+		return lifecycle.Errorf(lifecycle.Refused, "%s: a second person gives it, and who started the promotion is not known; start it with `refit promote`", what)
+	case approver == p.in.By:
+		return lifecycle.Errorf(lifecycle.Refused, "%s: %s started the promotion; a second person gives it", what, approver)
+	}
+	return nil
 }
 
 // goesOn: the way out is not decided yet.

@@ -272,10 +272,11 @@ func TestFlagsBecomeInput(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, map[string]any{
 		"promote": started, "start": started, "intervene": steps.State{}, "change-schedule": control.ScheduleChange{ID: "docs/index", Change: "paused"},
-		"rollback": control.RollbackResult{}, "diff": control.DiffResult{Levers: []lifecycle.Lever{lifecycle.PromptLever}},
+		"approve": steps.State{}, "rollback": control.RollbackResult{}, "diff": control.DiffResult{Levers: []lifecycle.Lever{lifecycle.PromptLever}},
 	})
 	for _, args := range [][]string{
-		{"promote", "docs", "--release", "abc", "--approval", "--reason", "better"},
+		{"promote", "docs", "--release", "abc", "--approval", "--wait", "--reason", "better"},
+		{"approve", "docs", "--step", "2", "--reason", "looks well", "--key", "k1"},
 		{"train", "docs", "--stage", "base"}, {"index", "docs"}, {"tune", "docs"}, {"archive", "docs"}, {"evaluate", "docs", "--release", "abc", "--baseline", "def"},
 		{"abort", "docs", "--reason", "wrong", "--key", "k1"},
 		{"schedule", "pause", "docs", "index", "--note", "holidays"},
@@ -289,7 +290,8 @@ func TestFlagsBecomeInput(t *testing.T) {
 	asJSON, err := json.Marshal(a.asked)
 	require.NoError(t, err)
 	require.JSONEq(t, `{
-		"promote": [{"service": "docs", "release": "abc", "approval": true, "reason": "better"}],
+		"promote": [{"service": "docs", "release": "abc", "approval": true, "wait": true, "reason": "better"}],
+		"approve": [{"service": "docs", "step": 2, "reason": "looks well", "key": "k1"}],
 		"start": [
 			{"workflow": "ContinuePretraining", "input": {"service": "docs", "stage": "base"}},
 			{"workflow": "RebuildIndex", "input": {"service": "docs"}},
@@ -302,6 +304,22 @@ func TestFlagsBecomeInput(t *testing.T) {
 		"rollback": [{"service": "docs", "reason": "it stammers"}],
 		"diff": [{"service": "docs", "before": "abc", "after": "def"}]
 	}`, string(asJSON))
+}
+
+func TestStatusIsWatchedUntilInterrupted(t *testing.T) {
+	t.Parallel()
+	one, two := control.StatusResult{Service: "docs", Attribution: "unknown"}, control.StatusResult{Service: "docs", Attribution: "verified"}
+	a := newAPI(t, map[string]any{"status": []any{one, one, problemOf(lifecycle.Unavailable), two}})
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		defer leave()
+		require.Eventually(t, func() bool { a.mu.Lock(); defer a.mu.Unlock(); return len(a.asked["status"]) > 4 }, patience, tick)
+	}()
+	o := command(ctx, "status", "docs", "--watch", "--settings", a.settings)
+	require.Equal(t, exitInterrupted, o.code)
+	require.Equal(t, 1, strings.Count(o.out, "attribution  unknown"), "it is shown when it changes: %s", o.out)
+	require.Equal(t, 1, strings.Count(o.out, "attribution  verified"))
+	require.Contains(t, o.errors, "waiting for the control API")
 }
 
 func TestApplyReadsStrictlyAndExitsOneWhereSchedulesAreMissing(t *testing.T) {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,13 +66,21 @@ func (a *app) promotionEnded(final control.Watched) error {
 }
 
 func newApprove(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "approve SERVICE", Short: "Let the waiting step of a promotion begin", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := call(a, cmd, control.Approve, control.ApproveInput{Service: args[0]})
-			return a.report(state, err, func(w io.Writer) { fmt.Fprintln(w, "approved") })
-		},
+	var in control.ApproveInput
+	cmd := &cobra.Command{
+		Use: "approve SERVICE", Short: "Let the waiting step of a promotion begin; needs role approver", Args: cobra.ExactArgs(1),
+		Long: "Let the waiting step of a promotion begin, by a signed grant that is good for this step of this run only. Where the\n" +
+			"declaration says rollout.four_eyes, who started the promotion may not.",
 	}
+	cmd.Flags().IntVar(&in.Step, "step", 0, "approve this step, counted from 1, and no other (default: the one that waits)")
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger")
+	cmd.Flags().StringVar(&in.Key, "key", "", "repeated with the same key it is done once")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in.Service = args[0]
+		state, err := call(a, cmd, control.Approve, in)
+		return a.report(state, err, func(w io.Writer) { fmt.Fprintln(w, "approved") })
+	}
+	return cmd
 }
 
 func newIntervene(a *app, action string) *cobra.Command {
@@ -91,17 +102,59 @@ func newIntervene(a *app, action string) *cobra.Command {
 }
 
 func newStatus(a *app) *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	cmd := &cobra.Command{
 		Use: "status [SERVICE]", Short: "Show what serves, what is on its way, and the way back", Args: cobra.MaximumNArgs(1),
 		Long: "Show what serves, what is on its way, how fast the way back is now (instant, about N min: must load, none), and\n" +
 			"whether what was served can be told apart (attribution). Without a service: a line for each.",
-		RunE: func(cmd *cobra.Command, args []string) error {
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again whenever it changes, until interrupted")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		show := func(a *app) error {
 			if len(args) == 0 {
 				return a.statusOfAll(cmd)
 			}
 			s, err := call(a, cmd, control.Status, control.StatusInput{Service: args[0]})
 			return a.report(s, err, func(w io.Writer) { printStatus(w, s) })
-		},
+		}
+		if !watch {
+			return show(a)
+		}
+		return a.watch(cmd.Context(), show)
+	}
+	return cmd
+}
+
+// watch shows something again whenever it changes. A control API that is away is waited for.
+func (a *app) watch(ctx context.Context, show func(*app) error) error {
+	ticker := time.NewTicker(followInterval)
+	defer ticker.Stop()
+	view := newView(a.diagnostics)
+	before := ""
+	for {
+		var now bytes.Buffer
+		into := *a
+		into.out = &now
+		err := show(&into)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case lifecycle.Is(err, lifecycle.Unavailable):
+			view.say("api", "waiting for the control API: "+err.Error())
+		case err != nil:
+			return err
+		case now.String() != before:
+			before = now.String()
+			fmt.Fprint(a.out, before)
+			if !a.asJSON() {
+				fmt.Fprintln(a.out)
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

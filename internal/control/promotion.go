@@ -104,6 +104,9 @@ func (c *Control) intervene(ctx context.Context, caller Caller, in InterveneInpu
 // ApproveInput lets the waiting step begin.
 type ApproveInput struct {
 	Service string `json:"service"`
+	Step    int    `json:"step,omitempty"` // counted from 1; another one that waits is not meant. Default: the one that waits
+	Reason  string `json:"reason,omitempty"`
+	Key     string `json:"key,omitempty"` // repeated with the same key it is done once; default: a new one
 }
 
 // Approve signs a grant for the step that waits and hands it over.
@@ -114,13 +117,22 @@ func (c *Control) approve(ctx context.Context, caller Caller, in ApproveInput) (
 	if err != nil {
 		return steps.State{}, err
 	}
-	if state.Rollout == nil || !state.Rollout.AwaitsApproval {
+	if len(in.Reason) > lifecycle.MaxReason {
+		return state, lifecycle.Errorf(lifecycle.Invalid, "reason: %d bytes; give at most %d", len(in.Reason), lifecycle.MaxReason)
+	}
+	// With a key it may be a repetition, which the run itself knows and answers as it did before.
+	if in.Key == "" && (state.Rollout == nil || !state.Rollout.AwaitsApproval) || state.Rollout == nil {
 		return state, lifecycle.Errorf(lifecycle.Refused, "the promotion does not wait for an approval now (phase %s)", state.Phase)
 	}
 	grant := c.grant(claim, caller, state.Rollout.Candidate)
-	grant.Step = len(state.Rollout.Done)
-	grant = grant.Sign(c.cfg.GrantKey)
-	return c.update(ctx, claim, steps.ApproveUpdate, grant.Nonce, steps.Approval{Key: grant.Nonce, Grant: grant})
+	grant.Step, grant.Reason = len(state.Rollout.Done), in.Reason
+	if in.Step != 0 && in.Step != grant.Step+1 && state.Rollout.AwaitsApproval {
+		return state, lifecycle.Errorf(lifecycle.Refused, "step %d waits for an approval, not step %d", grant.Step+1, in.Step)
+	}
+	if in.Key == "" {
+		in.Key = grant.Nonce
+	}
+	return c.update(ctx, claim, steps.ApproveUpdate, in.Key, steps.Approval{Key: in.Key, Grant: grant.Sign(c.cfg.GrantKey)})
 }
 
 // BreakGlassInput lets the running promotion go on in freezes.

@@ -105,9 +105,13 @@ func TestPromotionIsFollowedApprovedAndSteppedInto(t *testing.T) {
 	status := do(w, control.Status, control.StatusInput{Service: svc})
 	require.Equal(t, "waiting for approval", status.Loops[0].State.Phase)
 
-	approved := do(w, control.Approve, control.ApproveInput{Service: svc})
+	message := refused(w, lifecycle.Refused, control.Approve, control.ApproveInput{Service: svc, Step: 2})
+	require.Contains(t, message, "step 1 waits for an approval, not step 2")
+	approval := control.ApproveInput{Service: svc, Step: 1, Reason: "looks well", Key: "k"}
+	approved := do(w, control.Approve, approval)
+	require.Equal(t, approved, do(w, control.Approve, approval), "repeated with its key it is answered as before")
 	require.Equal(t, "approved by alice", approved.Phase)
-	message := refused(w, lifecycle.Refused, control.Approve, control.ApproveInput{Service: svc})
+	message = refused(w, lifecycle.Refused, control.Approve, control.ApproveInput{Service: svc})
 	require.Contains(t, message, "does not wait for an approval")
 
 	paused := do(w, control.Intervene, control.InterveneInput{Service: svc, Action: "pause", Reason: "lunch"})
