@@ -1,10 +1,13 @@
 package imports
 
 import (
+	"archive/zip"
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,6 +190,44 @@ func TestWhatDoesNotReadIsToldAndNotRepeated(t *testing.T) {
 	}
 	_, err := Import("s", "jsonl", Options{}, File{Name: "f", Read: io.LimitReader(zeros{}, maxLine+1)})
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "a line without end: %v", err)
+}
+
+func zipOf(t *testing.T, files map[string]io.Reader) io.Reader {
+	t.Helper()
+	var out bytes.Buffer
+	w := zip.NewWriter(&out)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		entry, err := w.Create(name)
+		require.NoError(t, err)
+		_, err = io.Copy(entry, files[name])
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return &out
+}
+
+func TestAZipIsReadWithinBounds(t *testing.T) {
+	t.Parallel()
+	head := `{"eval":{"task":"t","scorers":[{"name":"includes"}]}}`
+	sample := `{"id":1,"epoch":1,"input":"q","target":"a","output":{"completion":"a"},"scores":{"includes":{"value":"C"}}}`
+	got, err := Import("s", "inspect", Options{}, File{Name: "x.eval", Read: zipOf(t, map[string]io.Reader{
+		"header.json": strings.NewReader(head), "samples/1_epoch_1.json": strings.NewReader(sample), "../elsewhere.json": strings.NewReader("{"),
+	})})
+	require.NoError(t, err)
+	require.Equal(t, []string{"t/1"}, ids(got.Suite))
+	for what, tc := range map[string]struct {
+		files map[string]io.Reader
+		want  string
+	}{
+		"a bomb":          {map[string]io.Reader{"header.json": strings.NewReader(head), "samples/1.json": io.LimitReader(zeros{}, maxEntry+1)}, "unpacks to over"},
+		"no header":       {map[string]io.Reader{"samples/1.json": strings.NewReader(sample)}, "open entry header.json"},
+		"a broken sample": {map[string]io.Reader{"header.json": strings.NewReader(head), "samples/1.json": strings.NewReader(`{"id":secret`)}, "entry samples/1.json: not JSON at byte"},
+	} {
+		_, err := Import("s", "inspect", Options{}, File{Name: "x.eval", Read: zipOf(t, tc.files)})
+		require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%s: %v", what, err)
+		require.ErrorContains(t, err, tc.want, what)
+		require.NotContains(t, err.Error(), "secret")
+	}
 }
 
 type zeros struct{}

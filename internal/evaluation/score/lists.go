@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -79,6 +80,9 @@ func jsonSchema(s schemaSettings, _ World) (Scorer, error) {
 	if err != nil {
 		return Scorer{}, lifecycle.Errorf(lifecycle.Invalid, "settings: schema: %w", err)
 	}
+	if !countable(document) {
+		return Scorer{}, lifecycle.Errorf(lifecycle.Invalid, "settings: schema: a number of over %d digits", maxDigits)
+	}
 	compiler := jsonschema.NewCompiler()
 	compiler.UseLoader(nowhere{})
 	if err := compiler.AddResource(schemaAddress, document); err != nil {
@@ -89,10 +93,39 @@ func jsonSchema(s schemaSettings, _ World) (Scorer, error) {
 		return Scorer{}, lifecycle.Errorf(lifecycle.Invalid, "settings: schema: %w", err)
 	}
 	return pure(func(item Item) (float64, error) {
+		if len(item.Said) > maxJSON {
+			return 0, nil
+		}
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(item.Said))
-		return truth(err == nil && schema.Validate(value) == nil), nil
+		return truth(err == nil && countable(value) && schema.Validate(value) == nil), nil
 	}), nil
 }
+
+// maxDigits bounds a number in JSON, written out. Validation computes exactly, so 1e1000000000 would take all memory; no
+// schema asks for such a number.
+const maxDigits = 1000
+
+// countable says whether every number in a JSON value is of a size that can be computed with.
+func countable(value any) bool {
+	switch v := value.(type) {
+	case json.Number:
+		mantissa, exponent, _ := strings.Cut(strings.ToLower(v.String()), "e")
+		n, err := strconv.Atoi(cmp.Or(exponent, "0"))
+		return err == nil && len(mantissa) <= maxDigits && -maxDigits <= n && n <= maxDigits
+	case []any:
+		return !slices.ContainsFunc(v, func(each any) bool { return !countable(each) })
+	case map[string]any:
+		for _, each := range v {
+			if !countable(each) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// maxJSON bounds an answer, in bytes; a longer one is not taken for JSON, as by the rule json of a release.
+const maxJSON = 256 << 10
 
 // schemaAddress is where the schema itself stands; nothing else stands anywhere.
 const schemaAddress = "suite:///schema"

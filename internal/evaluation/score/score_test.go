@@ -46,6 +46,10 @@ func TestWhatAScorerGives(t *testing.T) {
 		"JSON by its schema":               {"json-schema", object, Item{Said: ` {"city":"Rome","n":2} `}, 1},
 		"JSON that the schema refuses":     {"json-schema", object, Item{Said: `{"city":"Rome","n":0}`}, 0},
 		"JSON with a word behind":          {"json-schema", object, Item{Said: `{"city":"Rome"} Done.`}, 0},
+		"JSON that is too long":            {"json-schema", `{"schema":true}`, Item{Said: `"` + strings.Repeat("x", maxJSON) + `"`}, 0},
+		"numbers in JSON":                  {"json-schema", `{"schema":{"minimum":1}}`, Item{Said: `[1e+3, {"a":-0.5E-7}, 12]`}, 1},
+		"a number that fills all memory":   {"json-schema", `{"schema":{"minimum":1}}`, Item{Said: `1e1000000000`}, 0},
+		"one in a list":                    {"json-schema", `{"schema":{"items":{"multipleOf":3}}}`, Item{Said: `[{"a":-3e-999999999}]`}, 0},
 		"no JSON":                          {"json-schema", object, Item{Said: "Rome"}, 0},
 		"three of four n-grams":            {"grounded", `{"words":2}`, Item{Said: "The reader closes the stream", Passages: []string{"a reader closes", "closes THE stream. the reader"}}, 1},
 		"half of the n-grams":              {"grounded", `{"words":2}`, Item{Said: "the reader eats streams", Passages: []string{"the reader", "eats well", "reader eats"}}, 2.0 / 3},
@@ -129,7 +133,7 @@ func TestSettingsThatCannotBeMeantAreRefused(t *testing.T) {
 		"grounded": {`{"words":-1}`, `{"words":99}`}, "recall": {`{"k":-1}`, `{"k":1000}`}, "likeliest": {`{"by":"luck"}`},
 		"perplexity": {`{"per":"page"}`}, "refusal": {``, `{"phrases":[" "]}`, `{"phrases":["no"],"want":"x"}`},
 		"safe": {`{"pii":["soul"]}`, `{"patterns":["("]}`, `{"patterns":["a*"]}`}, "cost": {``, `{"input":-1}`},
-		"json-schema":  {``, `{"schema":{"type":"nonsense"}}`, `{"schema":7}`},
+		"json-schema":  {``, `{"schema":{"minimum":1e10000000}}`, `{"schema":{"type":"nonsense"}}`, `{"schema":7}`},
 		"judge-rubric": {``, `{"judge":"j"}`, `{"judge":"j","rubric":"r","low":5,"high":5}`}, "judge-pairwise": {`{"judge":"j"}`}, "command": {``},
 		"vibes": {``},
 	} {
@@ -291,6 +295,7 @@ func TestOverlapLiesBetween0And1AndAReferenceIsBest(t *testing.T) {
 func FuzzScorers(f *testing.F) {
 	f.Add("The cat", "a cat", `{"all":true}`)
 	f.Add("1e309", "1", `{"take":"last"}`)
+	f.Add("1e10000000", "1", `{"schema":{"minimum":1}}`)
 	f.Fuzz(func(t *testing.T, said, want, settings string) {
 		for _, name := range Names() {
 			s, err := New(Spec{Name: name, Settings: json.RawMessage(settings)}, World{})
