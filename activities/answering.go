@@ -219,7 +219,7 @@ func (e Evaluation) served(ctx context.Context, in steps.AnswerInput) (*served, 
 	if err != nil {
 		return nil, err
 	}
-	_, release, err := e.Registry.Release(ctx, in.Service, string(in.Release))
+	_, release, err := e.Registry.TrustedRelease(ctx, in.Service, string(in.Release))
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (p Promotion) placement(ctx context.Context, service string, id lifecycle.D
 	if err != nil {
 		return serving.Placement{}, err
 	}
-	_, release, err := p.Registry.Release(ctx, service, string(id))
+	_, release, err := p.Registry.TrustedRelease(ctx, service, string(id))
 	if err != nil {
 		return serving.Placement{}, err
 	}

@@ -116,7 +116,11 @@ func (s *Store) anchor(ctx context.Context, service, prefix string, object minio
 		return a, corrupt(object.Key, "it is no anchor of a ledger")
 	}
 	// The headers say it, too, and in one way: servers differ in the XML of GetObjectRetention.
-	info, err := s.client.StatObject(ctx, s.cfg.Bucket, object.Key, minio.StatObjectOptions{VersionID: object.VersionID})
+	version := object.VersionID
+	if version == "null" { // the bucket keeps none
+		version = ""
+	}
+	info, err := s.client.StatObject(ctx, s.cfg.Bucket, object.Key, minio.StatObjectOptions{VersionID: version})
 	if err != nil {
 		return a, fault(ctx, err, "read until when anchor %d of %s is locked", a.Sequence, service)
 	}

@@ -87,11 +87,14 @@ func (c *Cache) manifest(ctx context.Context, ref lifecycle.ArtifactRef, path st
 	if body, err := os.ReadFile(path); err == nil {
 		m, err := parseManifest(ref, body)
 		if err == nil {
-			return m, nil
+			return m, c.signed(ctx, ref, m)
 		}
 		c.log.ErrorContext(ctx, "a cached manifest is damaged and is fetched again", "digest", ref.Digest, "error", err)
 	}
-	m, err := c.store.Manifest(ctx, ref)
+	m, err := c.store.unsigned(ctx, ref)
+	if err == nil {
+		err = c.signed(ctx, ref, m)
+	}
 	if err != nil {
 		return m, err
 	}

@@ -2,9 +2,11 @@ package artifacts
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/minio/minio-go/v7"
@@ -30,6 +32,9 @@ type Config struct {
 	Prefix    string // put before every name, for example "refit/"; default none
 	Region    string // default: asked from the server
 	TLS       bool   // speak HTTPS
+
+	Signer  ed25519.PrivateKey  // signs what is put; nil: nothing is signed
+	Trusted []ed25519.PublicKey // of whom one must have signed what is read; none: nothing need be signed. Signer's own is trusted, too
 
 	PartSize    int64             // bytes of one part of a large file, at least 5 MiB; default 16 MiB
 	Concurrency int               // files or parts in flight at once, for the whole store; default 4
@@ -60,6 +65,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Signer != nil && len(cfg.Trusted) > 0 {
+		cfg.Trusted = append(slices.Clone(cfg.Trusted), cfg.Signer.Public().(ed25519.PublicKey))
 	}
 	if cfg.Prefix != "" && !strings.HasSuffix(cfg.Prefix, "/") {
 		cfg.Prefix += "/"

@@ -57,6 +57,9 @@ func (s *Store) put(ctx context.Context, kind lifecycle.ArtifactKind, from sourc
 		return ref, lifecycle.Manifest{}, err
 	}
 	ref.Digest = manifest.Digest()
+	if err := s.sign(ctx, ref, manifest); err != nil { // before anybody can see the artifact
+		return ref, manifest, err
+	}
 	return ref, manifest, s.putManifest(ctx, ref, manifest)
 }
 

@@ -14,9 +14,22 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// Manifest reads and verifies the manifest of an artifact: its digest, form and kind. An artifact that is
-// not there is NotFound; a manifest that is not what its name says is Corrupt.
+// Manifest reads and verifies the manifest of an artifact: its digest, form and kind, and, where keys are trusted, its
+// signature. An artifact that is not there is NotFound; a manifest that is not what its name says is Corrupt; one that
+// nobody signed whom this store trusts is Refused.
 func (s *Store) Manifest(ctx context.Context, ref lifecycle.ArtifactRef) (lifecycle.Manifest, error) {
+	m, err := s.unsigned(ctx, ref)
+	if err != nil {
+		return lifecycle.Manifest{}, err
+	}
+	if err := s.signed(ctx, ref, m); err != nil {
+		return lifecycle.Manifest{}, err
+	}
+	return m, nil
+}
+
+// unsigned is Manifest without a look at the signature.
+func (s *Store) unsigned(ctx context.Context, ref lifecycle.ArtifactRef) (lifecycle.Manifest, error) {
 	if err := checkRef(ref); err != nil {
 		return lifecycle.Manifest{}, err
 	}

@@ -24,6 +24,7 @@ type Settings struct {
 	Gateway  Gateway  `mapstructure:"gateway"`
 	Control  Control  `mapstructure:"control"`
 	Grants   Grants   `mapstructure:"grants"`
+	Signing  Signing  `mapstructure:"signing"`
 	Worker   Worker   `mapstructure:"worker"`
 	Scoring  Scoring  `mapstructure:"scoring"`
 	Traces   Traces   `mapstructure:"traces"`
@@ -107,6 +108,13 @@ type Token struct {
 type Grants struct {
 	PrivateKeyFile string `mapstructure:"private_key_file"` // ed25519 in PKCS #8, PEM
 	PublicKeyFile  string `mapstructure:"public_key_file"`  // ed25519 in PKIX, PEM
+}
+
+// Signing says who signs artifacts and releases, and whose signature they must have to be loaded. With neither nothing is
+// signed and nothing need be.
+type Signing struct {
+	PrivateKeyFile string   `mapstructure:"private_key_file"` // ed25519 in PKCS #8, PEM: of workers and the console
+	PublicKeyFiles []string `mapstructure:"public_key_files"` // ed25519 in PKIX, PEM: trusted by workers and gateways
 }
 
 // Worker runs workflows and activities.
@@ -208,6 +216,7 @@ func setDefaults(v *viper.Viper) {
 		"control.listen": "127.0.0.1:8090", "control.tls.cert_file": "", "control.tls.key_file": "", "control.ca_file": "",
 		"control.url": "", "control.token_file": "", "control.tokens": []any{},
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
+		"signing.private_key_file": "", "signing.public_key_files": []string{},
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
 		"worker.slots": 1, "worker.metrics": "", "worker.build_id": "", "worker.drain": 10 * time.Second,
 		"scoring.judges": map[string]any{}, "scoring.commands": map[string]any{},

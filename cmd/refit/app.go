@@ -53,7 +53,7 @@ func newRoot(a *app) *cobra.Command {
 		newPromote(a), newApprove(a), newRollback(a), newIntervene(a, "pause"), newIntervene(a, "resume"),
 		newIntervene(a, "abort"), newIntervene(a, "reject"), newFreeze(a), newBreakGlass(a),
 		newTrain(a), newIndex(a), newEvaluate(a), newSuite(a), newTune(a), newArchive(a),
-		newSchedule(a), newFeedback(a), newLedger(a), newRegistry(a), newAPIKeys(a), newJobShim(),
+		newSchedule(a), newFeedback(a), newLedger(a), newRegistry(a), newSign(a), newAPIKeys(a), newJobShim(),
 	)
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitCodes + "\n") // of every command
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return lifecycle.Errorf(lifecycle.Invalid, "%w", err) })

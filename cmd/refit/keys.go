@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/refitml/refit/configs"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -45,14 +46,9 @@ func (p *process) privateGrantKey() (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.private_key_file: %w", err)
 	}
-	block, _ := pem.Decode(raw)
-	if block == nil {
-		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.private_key_file: %s is not PEM", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := parsed.(ed25519.PrivateKey)
-	if err != nil || !ok {
-		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.private_key_file: %s holds no ed25519 key in PKCS #8", path)
+	key, err := parsePrivateKey(raw, "grants.private_key_file", path)
+	if err != nil {
+		return nil, err
 	}
 	if p.settings.Grants.PrivateKeyFile == "" {
 		err = p.keepPublicKey(key)
@@ -95,20 +91,7 @@ func (p *process) publicGrantKey() (ed25519.PublicKey, error) {
 		}
 		return private.Public().(ed25519.PublicKey), nil
 	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.public_key_file: %w", err)
-	}
-	block, _ := pem.Decode(raw)
-	if block == nil {
-		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.public_key_file: %s is not PEM", path)
-	}
-	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-	key, ok := parsed.(ed25519.PublicKey)
-	if err != nil || !ok {
-		return nil, lifecycle.Errorf(lifecycle.Invalid, "grants.public_key_file: %s holds no ed25519 key in PKIX", path)
-	}
-	return key, nil
+	return readPublicKey("grants.public_key_file", path)
 }
 
 // readOrMake reads a secret's file, and makes it, for its owner only, where it is missing. Two processes that
@@ -141,4 +124,56 @@ func readOrMake(path string, content func() ([]byte, error)) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(path)
+}
+
+// parsePrivateKey reads an ed25519 key that a setting names.
+func parsePrivateKey(raw []byte, setting, path string) (ed25519.PrivateKey, error) {
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: %s is not PEM", setting, path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(ed25519.PrivateKey)
+	if err != nil || !ok {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: %s holds no ed25519 key in PKCS #8", setting, path)
+	}
+	return key, nil
+}
+
+func readPublicKey(setting, path string) (ed25519.PublicKey, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: %w", setting, err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: %s is not PEM", setting, path)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	key, ok := parsed.(ed25519.PublicKey)
+	if err != nil || !ok {
+		return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: %s holds no ed25519 key in PKIX", setting, path)
+	}
+	return key, nil
+}
+
+// signingKeys gives the key that signs artifacts and releases, and those that are trusted; none where the settings name none.
+func signingKeys(settings configs.Signing) (signer ed25519.PrivateKey, trusted []ed25519.PublicKey, err error) {
+	if path := settings.PrivateKeyFile; path != "" {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, lifecycle.Errorf(lifecycle.Invalid, "signing.private_key_file: %w", err)
+		}
+		if signer, err = parsePrivateKey(raw, "signing.private_key_file", path); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, path := range settings.PublicKeyFiles {
+		key, err := readPublicKey("signing.public_key_files", path)
+		if err != nil {
+			return nil, nil, err
+		}
+		trusted = append(trusted, key)
+	}
+	return signer, trusted, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -63,7 +64,13 @@ func (s *shared) record(ctx context.Context) (*registry.Registry, *capture.Store
 	if s.registry != nil {
 		return s.registry, s.captured, nil
 	}
-	opened, err := registry.Open(ctx, registry.Config{URL: s.settings.Registry.URL, MaxConns: 16, Lazy: true})
+	signer, trusted, err := signingKeys(s.settings.Signing)
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := registry.Open(ctx, registry.Config{
+		URL: s.settings.Registry.URL, MaxConns: 16, Lazy: true, Signer: signer, Trusted: trusted,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,13 +170,21 @@ func (s *shared) sayWhatIsMissing(ctx context.Context) {
 	}
 }
 
+func openStore(settings configs.Settings, log *slog.Logger) (*artifacts.Store, error) {
+	signer, trusted, err := signingKeys(settings.Signing)
+	if err != nil {
+		return nil, err
+	}
+	s3 := settings.S3
+	return artifacts.Open(artifacts.Config{
+		Endpoint: s3.Endpoint, AccessKey: s3.AccessKey, SecretKey: s3.SecretKey,
+		Bucket: s3.Bucket, Region: s3.Region, TLS: s3.TLS, Logger: log, Signer: signer, Trusted: trusted,
+	})
+}
+
 // artifacts opens S3 and the cache of this machine.
 func (s *shared) artifacts() (*artifacts.Store, *artifacts.Cache, error) {
-	s3 := s.settings.S3
-	store, err := artifacts.Open(artifacts.Config{
-		Endpoint: s3.Endpoint, AccessKey: s3.AccessKey, SecretKey: s3.SecretKey,
-		Bucket: s3.Bucket, Region: s3.Region, TLS: s3.TLS, Logger: s.log,
-	})
+	store, err := openStore(s.settings, s.log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,10 +24,10 @@ type StatusResult struct {
 	Version     int                      `json:"version"` // of the declaration
 	Route       lifecycle.Route          `json:"route"`
 	WayBack     WayBack                  `json:"way_back"`
-	Rollout     *lifecycle.Rollout       `json:"rollout,omitempty"` // the newest
-	Loops       []LoopStatus             `json:"loops"`             // exclusive loops that are running
-	Gateways    []registry.GatewayReport `json:"gateways"`          // live ones
-	Behind      []string                 `json:"behind"`            // live gateways that have not applied the route yet
+	Rollout     *lifecycle.Rollout       `json:"rollout,omitempty"`  // the newest
+	Loops       []LoopStatus             `json:"loops"`              // exclusive loops that are running
+	Gateways    []registry.GatewayReport `json:"gateways"`           // live ones
+	Behind      []string                 `json:"behind"`             // live gateways that have not applied the route yet
 	Restored    string                   `json:"restored,omitempty"` // why this registry seems to be an older one than the gateways know
 	Endpoints   []lifecycle.Endpoint     `json:"endpoints"`
 	Servers     []ReleaseServers         `json:"servers"`               // of the releases that the route names

@@ -36,7 +36,7 @@ func (r Record) Services(ctx context.Context) ([]string, error) {
 
 // Release is Store's.
 func (r Record) Release(ctx context.Context, service string, id lifecycle.Digest) (lifecycle.Release, error) {
-	_, release, err := r.Registry.Release(ctx, service, string(id))
+	_, release, err := r.TrustedRelease(ctx, service, string(id))
 	return release, err
 }
 

@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
+	"github.com/refitml/refit/internal/registry/registrytest"
 )
 
 // audit checks the ledger of docs against anchors.
@@ -122,4 +125,47 @@ func TestAdoptingBeginsANewEpoch(t *testing.T) {
 	require.Empty(t, s.audit().Faults)
 	_, err = s.Registry.Adopt(s.ctx, "nobody", lifecycle.Actor{Name: "ann"}, "why", nil)
 	require.True(t, lifecycle.Is(err, lifecycle.NotFound), "%v", err)
+}
+
+func TestOnlyATrustedReleaseIsGivenToWhoServes(t *testing.T) {
+	s := newStage(t)
+	ours, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	theirs, _, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	open := func(signer ed25519.PrivateKey, trusted ...ed25519.PublicKey) *registry.Registry {
+		r, err := registry.Open(s.ctx, registry.Config{URL: s.AppURL, Signer: signer, Trusted: trusted})
+		require.NoError(t, err)
+		t.Cleanup(r.Close)
+		return r
+	}
+	_, _, err = s.Registry.TrustedRelease(s.ctx, svc, string(s.stable))
+	require.NoError(t, err, "where no key is trusted nothing need be signed")
+	careful := open(nil, ours)
+	_, _, err = careful.TrustedRelease(s.ctx, svc, string(s.stable))
+	requireKind(t, lifecycle.Refused, err)
+	require.ErrorContains(t, err, s.stable.Short())
+	requireKind(t, lifecycle.Invalid, careful.SignRelease(s.ctx, registrytest.Release(svc, 1)))
+
+	signer := open(private)
+	for range 2 {
+		require.NoError(t, signer.SignRelease(s.ctx, registrytest.Release(svc, 1)))
+	}
+	id, release, err := careful.TrustedRelease(s.ctx, svc, string(s.stable[:10]))
+	require.NoError(t, err)
+	require.Equal(t, s.stable, id)
+	require.Equal(t, registrytest.Release(svc, 1), release)
+	_, _, err = open(nil, theirs).TrustedRelease(s.ctx, svc, string(s.stable))
+	requireKind(t, lifecycle.Refused, err)
+	third, err := signer.AddRelease(s.ctx, registrytest.Release(svc, 3), alice)
+	require.NoError(t, err)
+	_, _, err = careful.TrustedRelease(s.ctx, svc, string(third))
+	require.NoError(t, err, "a release is signed when it is added")
+	conn, err := pgx.Connect(s.ctx, s.OwnerURL)
+	require.NoError(t, err)
+	defer conn.Close(s.ctx)
+	_, err = conn.Exec(s.ctx, `UPDATE release_signatures SET release = $1 WHERE release = $2`, s.canary, third)
+	require.NoError(t, err)
+	_, _, err = careful.TrustedRelease(s.ctx, svc, string(s.canary))
+	requireKind(t, lifecycle.Refused, err)
 }

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"context"
+	"crypto/ed25519"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,12 +18,17 @@ type Config struct {
 	MaxConns int32  // connections at once; default 8
 	AppName  string // shown in pg_stat_activity; default "refit"
 	Lazy     bool   // do not ask the database at the start: for who must start without it
+
+	Signer  ed25519.PrivateKey  // signs releases that are added; nil: nothing is signed
+	Trusted []ed25519.PublicKey // of whom one must have signed a release that is served; none: nobody need have. Signer's own is trusted, too
 }
 
 // Registry is the record, as the application's role sees it. It is safe for concurrent use.
 type Registry struct {
-	pool *pgxpool.Pool
-	url  string
+	pool    *pgxpool.Pool
+	url     string
+	signer  ed25519.PrivateKey
+	trusted []ed25519.PublicKey
 }
 
 // Open prepares connections and, unless Lazy, asks the database once, so that a wrong address is found at the
@@ -56,7 +63,11 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 			return nil, wrap(err, "reach the registry")
 		}
 	}
-	return &Registry{pool: pool, url: config.URL}, nil
+	r := &Registry{pool: pool, url: config.URL, signer: config.Signer, trusted: config.Trusted}
+	if len(r.trusted) > 0 && r.signer != nil {
+		r.trusted = append(slices.Clone(r.trusted), r.signer.Public().(ed25519.PublicKey))
+	}
+	return r, nil
 }
 
 // Close gives the connections back. It waits for those in use.

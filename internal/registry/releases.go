@@ -31,6 +31,9 @@ func (r *Registry) AddRelease(ctx context.Context, release lifecycle.Release, by
 		tag, err := tx.Exec(ctx, `
 INSERT INTO releases (service, id, canonical, added_by) VALUES ($1, $2, $3, $4)
 ON CONFLICT (service, id) DO NOTHING`, release.Service, id, release.Canonical(), by)
+		if err == nil {
+			err = r.signRelease(ctx, tx, release)
+		}
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}

@@ -1,0 +1,68 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// signRelease writes the signature of this place's key, where it has one.
+func (r *Registry) signRelease(ctx context.Context, on execer, release lifecycle.Release) error {
+	if r.signer == nil {
+		return nil
+	}
+	e := lifecycle.Sign(r.signer, lifecycle.ReleasePayload, release.Canonical())
+	raw, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = on.Exec(ctx, `
+INSERT INTO release_signatures (service, release, key_id, envelope) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+		release.Service, release.ID(), e.Signatures[0].KeyID, raw)
+	return err
+}
+
+// SignRelease signs a release that is there with this place's key. Signing it again changes nothing.
+func (r *Registry) SignRelease(ctx context.Context, release lifecycle.Release) error {
+	if r.signer == nil {
+		return lifecycle.Errorf(lifecycle.Invalid, "sign release %s: this place has no key to sign with", release.ID().Short())
+	}
+	return wrap(r.signRelease(ctx, r.pool, release), "sign release %s of %s", release.ID().Short(), release.Service)
+}
+
+// TrustedRelease is Release for who is about to serve it: where keys are trusted, one of them must have signed it, else it
+// is Refused.
+func (r *Registry) TrustedRelease(ctx context.Context, service, id string) (lifecycle.Digest, lifecycle.Release, error) {
+	digest, release, err := r.Release(ctx, service, id)
+	if err != nil || len(r.trusted) == 0 {
+		return digest, release, err
+	}
+	rows, err := r.pool.Query(ctx, `SELECT envelope FROM release_signatures WHERE service = $1 AND release = $2`, service, digest)
+	if err != nil {
+		return "", lifecycle.Release{}, wrap(err, "read who signed release %s of %s", digest.Short(), service)
+	}
+	envelopes, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return "", lifecycle.Release{}, wrap(err, "read who signed release %s of %s", digest.Short(), service)
+	}
+	for _, raw := range envelopes {
+		var e lifecycle.Envelope
+		if json.Unmarshal(raw, &e) == nil && release.VerifySigned(e, r.trusted) == nil {
+			return digest, release, nil
+		}
+	}
+	return "", lifecycle.Release{}, lifecycle.Unsigned("release "+digest.Short()+" of "+service, r.trusted)
+}
+
+// Artifacts lists what is recorded of a service, oldest first.
+func (r *Registry) Artifacts(ctx context.Context, service string) ([]lifecycle.ArtifactRef, error) {
+	rows, err := r.pool.Query(ctx, `SELECT kind, digest FROM artifacts WHERE service = $1 ORDER BY ordinal`, service)
+	if err != nil {
+		return nil, wrap(err, "list the artifacts of %s", service)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[lifecycle.ArtifactRef])
+	return list, wrap(err, "list the artifacts of %s", service)
+}
