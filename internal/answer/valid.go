@@ -1,6 +1,10 @@
 package answer
 
-import "unicode/utf8"
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+)
 
 // maxDepth bounds how deep lists and objects may stand in each other: model servers' own parsers give up at a
 // depth of their own, some by failing.
@@ -85,35 +89,78 @@ const (
 )
 
 func (r *reader) validString(from int) int {
-	doc := r.doc
-	for i := stretch(doc, from+1); i < len(doc); i = stretch(doc, i) {
-		switch c := doc[i]; {
-		case c == '"':
-			if i-from >= longString && len(r.long) < maxLong {
-				r.long = append(r.long, span{from, i + 1})
-			}
-			return i + 1
-		case c < ' ':
-			return bad
-		}
-		if i++; i >= len(doc) {
-			return bad
-		}
-		switch {
-		case short[doc[i]] != 0:
-		case doc[i] == 'u':
-			for range 4 {
-				if i++; i >= len(doc) || !isHex(doc[i]) {
-					return bad
-				}
-			}
-		default:
-			return bad
-		}
-		i++
+	end := r.endOfString(from + 1)
+	if end < len(r.doc) && end-from >= longString-1 && len(r.long) < maxLong {
+		r.long = append(r.long, span{from, end + 1})
 	}
-	return bad
+	return end + 1
 }
+
+// endOfString gives the place of the quote that ends a string whose inside begins at i, or one before bad. Of long strings it
+// looks at 64 bytes at a time, so that a text full of escapes costs little more than one without.
+func (r *reader) endOfString(i int) int {
+	doc := r.doc
+	for i+64 <= len(doc) {
+		stops := stopsOf((*[64]byte)(doc[i:]))
+		next := i + 64
+		for stops != 0 {
+			at := i + bits.TrailingZeros64(stops)
+			switch c := doc[at]; {
+			case c == '"':
+				return at
+			case c != '\\' && c >= ' ': // marked by the one before it, see stretch
+				stops &= stops - 1
+				continue
+			}
+			after := r.endOfEscape(at)
+			if after > len(doc) {
+				return bad - 1
+			}
+			next = max(next, after)
+			stops &^= 3 << (at - i) // the escaped character may look like a stop
+		}
+		i = next
+	}
+	for i = stretch(doc, i); i < len(doc); i = stretch(doc, i) {
+		if doc[i] == '"' {
+			return i
+		}
+		if i = r.endOfEscape(i); i > len(doc) {
+			break
+		}
+	}
+	return bad - 1
+}
+
+// endOfEscape gives the end of the escape at doc[i], or bad where there is a control character or an escape that JSON does
+// not know.
+func (r *reader) endOfEscape(i int) int {
+	doc := r.doc
+	if doc[i] != '\\' || i+1 >= len(doc) {
+		return bad
+	}
+	if short[doc[i+1]] != 0 {
+		return i + 2
+	}
+	if doc[i+1] != 'u' || i+6 > len(doc) {
+		return bad
+	}
+	for _, c := range doc[i+2 : i+6] {
+		if !isHex(c) {
+			return bad
+		}
+	}
+	return i + 6
+}
+
+// stopsOf marks the bytes that end a stretch, the first one in the lowest bit.
+func stopsOf(b *[64]byte) uint64 {
+	return gather(b[:])>>56 | gather(b[8:])>>56<<8 | gather(b[16:])>>56<<16 | gather(b[24:])>>56<<24 |
+		gather(b[32:])>>56<<32 | gather(b[40:])>>56<<40 | gather(b[48:])>>56<<48 | gather(b[56:])>>56<<56
+}
+
+// gather brings the marks of eight bytes into the highest byte.
+func gather(b []byte) uint64 { return stops(binary.LittleEndian.Uint64(b)) >> 7 * 0x0102040810204080 }
 
 func validNumber(doc []byte, i int) int {
 	digits := func() bool {

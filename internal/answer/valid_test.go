@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/refitml/refit/internal/lifecycle"
 )
@@ -36,6 +37,30 @@ func FuzzValid(f *testing.F) {
 		}
 		if want := json.Valid(doc) && utf8.Valid(doc); valid(doc) != want {
 			t.Fatalf("%q: got %v, encoding/json says %v", doc, !want, want)
+		}
+	})
+}
+
+// Long strings are looked at in blocks: whatever stands at their edges, it is what encoding/json says.
+func TestLongStringsAreValidWhereverTheirEscapesStand(t *testing.T) {
+	t.Parallel()
+	parts := []string{`\"`, `\\`, `\n`, `\u00e9`, `#`, `]`, `!`, `é`, `a`, "0123456789abcdef", strings.Repeat("x", 61), `\u12`, `\x`, `"`, "\x1f"}
+	rapid.Check(t, func(t *rapid.T) {
+		last := len(parts) - 1
+		if rapid.Bool().Draw(t, "valid") {
+			last = 10
+		}
+		var text strings.Builder
+		for range rapid.IntRange(0, 60).Draw(t, "length") {
+			text.WriteString(parts[rapid.IntRange(0, last).Draw(t, "part")])
+		}
+		doc := []byte(`{"a":"` + text.String() + `","b":1}`)
+		require.Equal(t, json.Valid(doc), valid(doc), "%s", doc)
+		if last == 10 {
+			o, err := parseObject(doc)
+			require.NoError(t, err)
+			require.Equal(t, len(text.String())+2, len(o.raw("a")))
+			require.Equal(t, "1", string(o.raw("b")))
 		}
 	})
 }
