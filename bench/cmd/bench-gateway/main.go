@@ -17,6 +17,7 @@ import (
 
 	"github.com/refitml/refit/bench/internal/modelserver"
 	"github.com/refitml/refit/bench/internal/peers"
+	"github.com/refitml/refit/bench/internal/subject"
 	"github.com/refitml/refit/internal/gateway"
 )
 
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 // serve plays one of the servers: this program starts itself anew for each, so that each has its own core.
 func serve(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	role := flags.String("role", "", "model, bare or bifrost")
+	role := flags.String("role", "", "model, bare, bifrost or uncaptured")
 	listen := flags.String("listen", "", "address to listen on")
 	model := flags.String("model", "", "address of the model server")
 	if err := flags.Parse(args); err != nil {
@@ -62,8 +63,10 @@ func serve(ctx context.Context, args []string) error {
 		return peers.ServeBare(listener, *model)
 	case "bifrost":
 		return peers.ServeBifrost(ctx, listener, *model)
+	case "uncaptured":
+		return subject.ServeUncaptured(ctx, listener, *model)
 	}
-	return fmt.Errorf("role: %q; give model, bare or bifrost", *role)
+	return fmt.Errorf("role: %q; give model, bare, bifrost or uncaptured", *role)
 }
 
 type settings struct {
@@ -86,7 +89,7 @@ func options(args []string) (settings, error) {
 	flags.IntVar(&o.rounds, "rounds", 7, "interleaved rounds of each scenario")
 	flags.DurationVar(&o.length, "length", 3*time.Second, "of one proxy's part of a round")
 	flags.StringVar(&o.output, "output", "text", "text or json")
-	flags.StringVar(&o.scenarios, "scenarios", "", "names of what to measure, with commas: scenarios, latency (with small), held, allocations; default all")
+	flags.StringVar(&o.scenarios, "scenarios", "", "names of what to measure, with commas: scenarios, latency (with small), capture, held, allocations; default all")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

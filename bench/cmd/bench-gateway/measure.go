@@ -25,6 +25,10 @@ const (
 	bare    = "bare Go proxy"
 	nginx   = "nginx"
 	bifrost = "Bifrost core"
+
+	// The gateway again, for what capture costs.
+	metadata   = "metadata only"
+	uncaptured = "no capture"
 )
 
 // field is everything that runs during a measurement.
@@ -32,6 +36,7 @@ type field struct {
 	dir       string
 	model     string
 	proxies   []contest.Proxy
+	variants  []contest.Proxy // of the gateway
 	processes []*process.Process
 	left      []string // who could not take part, and why
 	log       *os.File
@@ -74,7 +79,7 @@ func lineUp(ctx context.Context, o settings) (*field, error) {
 }
 
 func (f *field) fill(ctx context.Context, o settings) error {
-	addresses, err := freeAddresses(5)
+	addresses, err := freeAddresses(7)
 	if err != nil {
 		return err
 	}
@@ -105,7 +110,7 @@ func (f *field) fill(ctx context.Context, o settings) error {
 		args, env := role(self, strings.Fields(name)[0], addresses[i+1], f.model), one
 		switch name {
 		case refit:
-			c := subject.Config{Program: o.refit, Data: filepath.Join(f.dir, "refit"), Listen: addresses[i+1]}
+			c := subject.Config{Program: o.refit, Data: filepath.Join(f.dir, "refit"), Listen: addresses[i+1], Service: subject.Content, Spans: f.model}
 			args, env = c.Args(), c.Environment()
 		case bifrost:
 			args = role(self, "bifrost", addresses[i+1], f.model)
@@ -113,6 +118,9 @@ func (f *field) fill(ctx context.Context, o settings) error {
 		if err := f.join(ctx, name, addresses[i+1], args, env, ready.Header); err != nil {
 			return err
 		}
+	}
+	if err := f.addVariants(ctx, o, self, addresses[5:], ready.Header); err != nil {
+		return err
 	}
 	args, err := peers.Nginx(filepath.Join(f.dir, "nginx"), addresses[4], f.model)
 	if errors.Is(err, peers.ErrNoNginx) {
@@ -136,12 +144,32 @@ func (f *field) start(ctx context.Context, s process.Spec) (*process.Process, er
 	return p, nil
 }
 
+// addVariants starts the gateway twice more, where that is to be measured: keeping no texts, and keeping nothing.
+func (f *field) addVariants(ctx context.Context, o settings, self string, addresses []string, header map[string]string) error {
+	if !o.wants(captures) {
+		return nil
+	}
+	for i, v := range []struct{ name, program, service string }{{metadata, o.refit, subject.Metadata}, {uncaptured, self, subject.Content}} {
+		c := subject.Config{Program: v.program, Data: filepath.Join(f.dir, v.name), Listen: addresses[i], Service: v.service, Spans: f.model}
+		args := c.Args()
+		if v.name == uncaptured {
+			args = role(self, "uncaptured", c.Listen, f.model)
+		}
+		p, err := f.start(ctx, process.Spec{Name: v.name, Core: proxyCore, Args: args, Env: c.Environment(), Wait: c.Listen})
+		if err != nil {
+			return err
+		}
+		f.variants = append(f.variants, contest.Proxy{Name: v.name, Address: c.Listen, Process: p, Header: header, Model: v.service})
+	}
+	return nil
+}
+
 func (f *field) join(ctx context.Context, name, address string, args, env []string, header map[string]string) error {
 	p, err := f.start(ctx, process.Spec{Name: name, Core: proxyCore, Args: args, Env: env, Wait: address})
 	if err != nil {
 		return err
 	}
-	f.proxies = append(f.proxies, contest.Proxy{Name: name, Address: address, Process: p, Header: header})
+	f.proxies = append(f.proxies, contest.Proxy{Name: name, Address: address, Process: p, Header: header, Model: subject.Content})
 	return nil
 }
 
@@ -218,7 +246,7 @@ func measure(ctx context.Context, o settings) error {
 		if !o.wants(s.Name) {
 			continue
 		}
-		samples, err := contest.Saturated(ctx, s, f.proxies, o.rounds, o.length, subject.Service, say)
+		samples, err := contest.Saturated(ctx, s, f.proxies, o.rounds, o.length, say)
 		if err != nil {
 			return err
 		}
@@ -244,6 +272,7 @@ const (
 	latency     = "latency"
 	held        = "held"
 	allocations = "allocations"
+	captures    = "capture"
 )
 
 // rest measures latency, memory and allocations.
@@ -253,9 +282,14 @@ func (f *field) rest(ctx context.Context, o settings, reference map[string][]con
 			return err
 		}
 	}
+	if o.wants(captures) {
+		if err := f.capture(ctx, o, result); err != nil {
+			return err
+		}
+	}
 	own := f.proxy(refit)
 	if o.wants(held) {
-		waves, err := contest.Waves(own, 1000, 3, subject.Service)
+		waves, err := contest.Waves(own, 1000, 3)
 		if err != nil {
 			return err
 		}
@@ -264,13 +298,35 @@ func (f *field) rest(ctx context.Context, o settings, reference map[string][]con
 	if !o.wants(allocations) {
 		return nil
 	}
-	each, err := contest.AllocationsPerEvent(ctx, own, "http://"+own.Address+"/metrics", subject.Service)
+	each, err := contest.AllocationsPerEvent(ctx, own, "http://"+own.Address+"/metrics")
 	if err != nil {
 		return err
 	}
 	result.Rows = append(result.Rows, Row{
 		Scenario: "stream", Measure: "allocations per event", Value: each, Low: each, High: each, Goal: "at most 0.15", Reached: each <= 0.15,
 	})
+	return nil
+}
+
+// capture measures what it costs to keep contents, or metadata only, against keeping nothing.
+func (f *field) capture(ctx context.Context, o settings, result *Result) error {
+	all := append([]contest.Proxy{f.proxy(refit)}, f.variants...)
+	for _, s := range contest.Scenarios()[:2] {
+		samples, err := contest.Saturated(ctx, s, all, o.rounds, o.length, func(line string) { fmt.Fprintln(os.Stderr, "capture,", line) })
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{refit, metadata} {
+			median, low, high := contest.Ratio(samples, name, uncaptured)
+			kept := "capture of content, share of the time"
+			if name == metadata {
+				kept = "capture of metadata, share of the time"
+			}
+			result.Rows = append(result.Rows, Row{
+				Scenario: s.Name, Measure: kept, Value: 1 - median, Low: 1 - high, High: 1 - low, Goal: "at most 0.10", Reached: 1-median <= 0.1,
+			})
+		}
+	}
 	return nil
 }
 
@@ -287,7 +343,7 @@ func (f *field) latency(ctx context.Context, o settings, reference map[string][]
 	rate := slices.Min(speeds) / 2
 	direct := contest.Proxy{Name: "model server", Address: f.model}
 	own, other := f.proxy(refit), f.proxy(bare)
-	added, err := contest.Latency(ctx, contest.Scenarios()[0], direct, []contest.Proxy{other, own}, o.rounds, o.length, rate, subject.Service)
+	added, err := contest.Latency(ctx, contest.Scenarios()[0], direct, []contest.Proxy{other, own}, o.rounds, o.length, rate)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type Proxy struct {
 	Address string
 	Process *process.Process
 	Header  map[string]string
+	Model   string // that it is asked for
 }
 
 // Scenario is one kind of load.
@@ -77,11 +78,13 @@ type Sample struct {
 }
 
 // Saturated gives each proxy as much as it takes, round after round; samples[proxy][round].
-func Saturated(ctx context.Context, s Scenario, proxies []Proxy, rounds int, length time.Duration, model string, say func(string)) (map[string][]Sample, error) {
-	bodies := s.Bodies(model)
-	samples := map[string][]Sample{}
+func Saturated(ctx context.Context, s Scenario, proxies []Proxy, rounds int, length time.Duration, say func(string)) (map[string][]Sample, error) {
+	bodies, samples := map[string][][]byte{}, map[string][]Sample{}
 	for _, p := range proxies { // connections, pools and caches are warm before the first round
-		if _, err := round(ctx, s, p, bodies, length/2); err != nil {
+		if bodies[p.Model] == nil {
+			bodies[p.Model] = s.Bodies(p.Model)
+		}
+		if _, err := round(ctx, s, p, bodies[p.Model], length/2); err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +94,7 @@ func Saturated(ctx context.Context, s Scenario, proxies []Proxy, rounds int, len
 			slices.Reverse(order) // nobody is always after the same neighbour
 		}
 		for _, p := range order {
-			sample, err := round(ctx, s, p, bodies, length)
+			sample, err := round(ctx, s, p, bodies[p.Model], length)
 			if err != nil {
 				return nil, err
 			}
@@ -115,7 +118,7 @@ func round(ctx context.Context, s Scenario, p Proxy, bodies [][]byte, length tim
 	began := time.Now()
 	count := load.Saturate(limited, s.target(p, bodies), s.Connections)
 	took := time.Since(began).Seconds()
-	after, err := p.Process.CPU()
+	after, err := settled(ctx, p)
 	if err != nil {
 		return Sample{}, err
 	}
@@ -131,6 +134,22 @@ func round(ctx context.Context, s Scenario, p Proxy, bodies [][]byte, length tim
 		return Sample{}, fmt.Errorf("%s, %s: nothing was answered (%d faults, the first: %s)", s.Name, p.Name, count.Faults, count.Fault)
 	}
 	return Sample{PerCPUSecond: n / cpu, PerSecond: n / took, Faults: count.Faults, Fault: count.Fault}, nil
+}
+
+// settled waits until a proxy has nothing to do any more and gives its processor time: what it does behind its answers,
+// as bringing what it captured to a database, belongs to them.
+func settled(ctx context.Context, p Proxy) (time.Duration, error) {
+	const pause, idle, most = 200 * time.Millisecond, 10 * time.Millisecond, 30 * time.Second
+	before, err := p.Process.CPU()
+	for limit := time.Now().Add(most); err == nil && time.Now().Before(limit) && ctx.Err() == nil; {
+		time.Sleep(pause)
+		var now time.Duration
+		if now, err = p.Process.CPU(); now-before <= idle {
+			return now, err
+		}
+		before = now
+	}
+	return before, err
 }
 
 // Ratio is the median, lowest and highest over rounds of a's efficiency by b's in the same round.

@@ -18,8 +18,8 @@ type Added struct{ P50, P99 time.Duration }
 
 // Latency asks the model server itself and each proxy at the same rate, and gives by how much each proxy's quantiles
 // are over the server's own in the same round; added[proxy][round].
-func Latency(ctx context.Context, s Scenario, direct Proxy, proxies []Proxy, rounds int, length time.Duration, perSecond float64, model string) (map[string][]Added, error) {
-	bodies := s.Bodies(model)
+func Latency(ctx context.Context, s Scenario, direct Proxy, proxies []Proxy, rounds int, length time.Duration, perSecond float64) (map[string][]Added, error) {
+	bodies := s.Bodies(proxies[0].Model)
 	added := map[string][]Added{}
 	for range rounds {
 		p50, p99, err := quantiles(ctx, s, direct, bodies, length, perSecond)
@@ -59,9 +59,9 @@ type Held struct {
 }
 
 // Waves opens so many streams at once, several times, and gives what each wave holds over the idle process.
-func Waves(p Proxy, streams, waves int, model string) ([]Held, error) {
+func Waves(p Proxy, streams, waves int) ([]Held, error) {
 	s := Scenario{Name: "held", Prompt: 100, Chunks: 40, Pace: 100 * time.Millisecond}
-	bodies := s.Bodies(model)
+	bodies := s.Bodies(p.Model)
 	idle, err := p.Process.Resident()
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func Waves(p Proxy, streams, waves int, model string) ([]Held, error) {
 
 // AllocationsPerEvent is how many allocations one more event of a stream costs: the difference between long and short
 // streams, so that what a request costs anyway falls out. metrics is the address of the proxy's Prometheus metrics.
-func AllocationsPerEvent(ctx context.Context, p Proxy, metrics, model string) (float64, error) {
+func AllocationsPerEvent(ctx context.Context, p Proxy, metrics string) (float64, error) {
 	const short, long, streams = 100, 2100, 20
 	cost := func(chunks int) (float64, error) {
 		s := Scenario{Name: "allocations", Prompt: 100, Chunks: chunks, Pace: 200 * time.Microsecond, Connections: streams}
@@ -92,7 +92,7 @@ func AllocationsPerEvent(ctx context.Context, p Proxy, metrics, model string) (f
 		if err != nil {
 			return 0, err
 		}
-		count := load.Hold(s.target(p, s.Bodies(model)), streams, func() {})
+		count := load.Hold(s.target(p, s.Bodies(p.Model)), streams, func() {})
 		if count.Faults > 0 {
 			return 0, fmt.Errorf("count allocations: %d streams failed, the first: %s", count.Faults, count.Fault)
 		}

@@ -7,7 +7,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/refitml/refit/configs"
@@ -15,8 +17,13 @@ import (
 	"github.com/refitml/refit/internal/registry"
 )
 
-// Service is the name that clients ask for.
-const Service = "bench"
+// Services by what is captured of them. Content is the one that is measured against other proxies.
+const (
+	Content  = "bench"
+	Metadata = "bench-metadata"
+)
+
+func captures() map[string]string { return map[string]string{Content: "full", Metadata: "metadata"} }
 
 // share is the canary's, in basis points.
 const share = 500
@@ -29,13 +36,16 @@ type Config struct {
 	Program string // bin/refit
 	Data    string // folder of its own
 	Listen  string
+	Service string
+	Spans   string // address of who takes spans
 }
 
 // Environment is what the gateway's process is given beside REFIT_STACK.
 func (c Config) Environment() []string {
 	return []string{
-		"REFIT_DATA=" + c.Data, "REFIT_GATEWAY_LISTEN=" + c.Listen, "REFIT_GATEWAY_SERVICES=" + Service,
+		"REFIT_DATA=" + c.Data, "REFIT_GATEWAY_LISTEN=" + c.Listen, "REFIT_GATEWAY_SERVICES=" + c.Service,
 		"REFIT_GATEWAY_KEYS=required", "REFIT_LOG_LEVEL=warn", "GOMAXPROCS=1",
+		"REFIT_TRACES_ENDPOINT=http://" + c.Spans, "REFIT_TRACES_RATIO=0.01",
 	}
 }
 
@@ -53,17 +63,21 @@ func Prepare(ctx context.Context, stack, model string) (Ready, error) {
 	if err != nil {
 		return Ready{}, err
 	}
-	claim, err := roll(ctx, record, model)
-	if err != nil {
-		record.Close()
-		return Ready{}, err
+	var claims []lifecycle.Claim
+	for name, content := range captures() {
+		claim, err := roll(ctx, record, name, content, model)
+		if err != nil {
+			record.Close()
+			return Ready{}, err
+		}
+		claims = append(claims, claim)
 	}
 	secret, err := key(ctx, record)
 	if err != nil {
 		record.Close()
 		return Ready{}, err
 	}
-	go renew(ctx, record, claim)
+	go renew(ctx, record, claims)
 	return Ready{Header: map[string]string{"Authorization": "Bearer " + secret}}, nil
 }
 
@@ -75,7 +89,7 @@ func key(ctx context.Context, record *registry.Registry) (string, error) {
 	}
 	_, hash, _ := lifecycle.ReadAPIKey(secret)
 	_, err = record.AddAPIKey(ctx, lifecycle.APIKey{
-		ID: id, Name: "bench", Services: []string{Service}, Hash: hash[:], CreatedBy: actor(),
+		ID: id, Name: "bench", Services: slices.Sorted(maps.Keys(captures())), Hash: hash[:], CreatedBy: actor(),
 	})
 	return secret, err
 }
@@ -87,13 +101,13 @@ type Ready struct {
 	Header map[string]string // credentials
 }
 
-func roll(ctx context.Context, record *registry.Registry, model string) (lifecycle.Claim, error) {
+func roll(ctx context.Context, record *registry.Registry, name, content, model string) (lifecycle.Claim, error) {
 	by := actor()
 	var none lifecycle.Claim
 	service := lifecycle.Service{
-		Name:    Service,
+		Name:    name,
 		Serving: lifecycle.Serving{Engine: "static", Endpoints: []lifecycle.StaticEndpoint{{URL: "http://" + model, Capacity: capacity}}},
-		Capture: lifecycle.CapturePolicy{Content: "full"},
+		Capture: lifecycle.CapturePolicy{Content: content},
 	}
 	if _, err := record.ApplyService(ctx, service.WithDefaults(), by); err != nil {
 		return none, err
@@ -101,11 +115,11 @@ func roll(ctx context.Context, record *registry.Registry, model string) (lifecyc
 	ids := make([]lifecycle.Digest, 2)
 	for i, weights := range []string{"stable", "canary"} {
 		release := lifecycle.Release{
-			Service: Service, Model: lifecycle.DigestOf([]byte(weights)),
+			Service: name, Model: lifecycle.DigestOf([]byte(weights)),
 			Prompt:     lifecycle.Prompt{System: "You answer questions about the standard library of Go in one or two sentences."},
 			Parameters: lifecycle.Parameters{MaxTokens: 256, Override: true},
 		}
-		artifact := lifecycle.Artifact{ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ModelArtifact, Digest: release.Model}, Service: Service}
+		artifact := lifecycle.Artifact{ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ModelArtifact, Digest: release.Model}, Service: name}
 		if err := record.AddArtifact(ctx, artifact); err != nil {
 			return none, err
 		}
@@ -114,7 +128,7 @@ func roll(ctx context.Context, record *registry.Registry, model string) (lifecyc
 			return none, err
 		}
 		ids[i] = id
-		err = record.SetEndpoints(ctx, Service, id, []lifecycle.Endpoint{{
+		err = record.SetEndpoints(ctx, name, id, []lifecycle.Endpoint{{
 			Release: id, URL: "http://" + model, Model: release.ServedName(), Capacity: capacity, Ready: true,
 			Attribution: "verified", SeenAt: time.Now(),
 		}})
@@ -122,34 +136,36 @@ func roll(ctx context.Context, record *registry.Registry, model string) (lifecyc
 			return none, err
 		}
 	}
-	owner := lifecycle.Owner{Namespace: "refit", WorkflowID: "promote/" + Service, FirstRunID: "bench"}
-	claim, err := record.TakeClaim(ctx, Service, lifecycle.PromotionLoop, owner, by)
+	owner := lifecycle.Owner{Namespace: "refit", WorkflowID: "promote/" + name, FirstRunID: name}
+	claim, err := record.TakeClaim(ctx, name, lifecycle.PromotionLoop, owner, by)
 	if err != nil {
 		return none, err
 	}
-	if _, err := record.SetFirstStable(ctx, registry.FirstStable{Service: Service, Fence: claim.Fence, Release: ids[0], By: by}); err != nil {
+	if _, err := record.SetFirstStable(ctx, registry.FirstStable{Service: name, Fence: claim.Fence, Release: ids[0], By: by}); err != nil {
 		return none, err
 	}
 	err = record.StartRollout(ctx, registry.RolloutStart{
-		Service: Service, Fence: claim.Fence, ID: owner.FirstRunID, Release: ids[1], Owner: owner, By: by,
+		Service: name, Fence: claim.Fence, ID: owner.FirstRunID, Release: ids[1], Owner: owner, By: by,
 	})
 	if err != nil {
 		return none, err
 	}
 	_, err = record.SetShare(ctx, registry.ShareChange{
-		Service: Service, Fence: claim.Fence, Rollout: owner.FirstRunID, Share: share, By: by, Reason: "measure",
+		Service: name, Fence: claim.Fence, Rollout: owner.FirstRunID, Share: share, By: by, Reason: "measure",
 	})
 	return claim, err
 }
 
-// renew keeps the canary's lease, as a promotion's worker does.
-func renew(ctx context.Context, record *registry.Registry, claim lifecycle.Claim) {
+// renew keeps the canaries' leases, as a promotion's worker does.
+func renew(ctx context.Context, record *registry.Registry, claims []lifecycle.Claim) {
 	defer record.Close()
 	ticker := time.NewTicker(lifecycle.LeaseRenewal)
 	defer ticker.Stop()
 	for {
-		if _, err := record.RenewLease(ctx, Service, claim.Fence); err != nil && ctx.Err() == nil {
-			fmt.Println("the canary's lease is not renewed:", err)
+		for _, claim := range claims {
+			if _, err := record.RenewLease(ctx, claim.Service, claim.Fence); err != nil && ctx.Err() == nil {
+				fmt.Println("the canary's lease is not renewed:", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
