@@ -62,8 +62,8 @@ func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:         dialer(&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}),
-			MaxIdleConns:        1024,
-			MaxIdleConnsPerHost: 256,
+			MaxIdleConns:        4096,
+			MaxIdleConnsPerHost: 1024,
 			IdleConnTimeout:     90 * time.Second,
 			TLSHandshakeTimeout: 5 * time.Second,
 			DisableCompression:  true,

@@ -22,7 +22,7 @@ type SpoolConfig struct {
 	Retry   time.Duration // between tries to write while the disk takes nothing; default 500ms
 	Segment int64         // bytes after which a new pair of files begins; default 8 MiB
 	Disk    int64         // bytes of all files, beyond which payloads are given up, oldest first; default 1 GiB
-	Ahead   int64         // bytes of written records that stay in memory until they are loaded; default 16 MiB, below 0 none
+	Ahead   int64         // bytes of written records that stay in memory until they are loaded; default 32 MiB, below 0 none
 	Log     *slog.Logger  // default slog.Default()
 }
 
@@ -107,7 +107,7 @@ func openSpool(config SpoolConfig, create func(string) (file, error)) (*Spool, e
 	setDefault(&config.Retry, 500*time.Millisecond)
 	setDefault(&config.Segment, 8<<20)
 	setDefault(&config.Disk, 1<<30)
-	setDefault(&config.Ahead, 16<<20)
+	setDefault(&config.Ahead, 32<<20)
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}

@@ -76,7 +76,7 @@ func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 			return
 		}
 		defer place.done(serverUnasked)
-		queued := g.config.Now().Sub(arrived)
+		queued := place.taken.Sub(arrived)
 		client := g.signer.client(r, g.config.ClientHeader, caller.id())
 		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header, g.config.named(r.Header))
 		decided := l.admit(ctx, conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
@@ -170,7 +170,7 @@ func (q *request) try(ctx context.Context, b *bundle, side string, not ...string
 	q.sink.place = p
 	values := [2]string{q.record.ID, q.g.signer.seal(q.lane.name, q.handOut())}
 	q.sink.own = [3]field{{headerRelease, b.named}, {headerInteraction, values[:1:1]}, {headerConversation, values[1:]}}
-	began := q.g.config.Now()
+	began := q.trip.moment()
 	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
 		Asked: q.asked, Header: q.header, Sending: q.trip.sending(), FirstByte: q.limits.server,
 		Unkept: q.record.Content != lifecycle.ContentFull,

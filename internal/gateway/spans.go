@@ -46,12 +46,23 @@ func (g *Gateway) depart(r *http.Request, started time.Time) *trip {
 	if g.tracer == nil {
 		return nil
 	}
-	ctx := traceContext.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx := r.Context()
+	if r.Header["Traceparent"] != nil {
+		ctx = traceContext.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	}
 	ctx, root := g.tracer.Start(ctx, r.Method+" "+r.URL.Path, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(started))
 	if !root.IsRecording() {
 		return nil
 	}
 	return &trip{tracer: g.tracer, now: g.config.Now, root: root, ctx: ctx}
+}
+
+// moment is now, where it matters.
+func (t *trip) moment() time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.now()
 }
 
 // part draws a component that took its time and is over.
