@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -278,17 +280,23 @@ func (c *Control) rollback(ctx context.Context, caller Caller, in RollbackInput)
 	return out, err
 }
 
+func byGateway(a, b registry.GatewayReport) int { return strings.Compare(a.Gateway, b.Gateway) }
+
 func (c *Control) awaitGateways(ctx context.Context, route lifecycle.Route) (live int, late []string, err error) {
 	deadline := time.NewTimer(rollbackWait)
 	defer deadline.Stop()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
+	seen := map[string]registry.GatewayReport{} // one that was live and falls silent is still waited for
 	for {
 		gateways, err := c.cfg.Registry.Gateways(ctx, route.Service, liveWithin)
 		if err != nil {
 			return 0, nil, err
 		}
-		late := behind(gateways, route)
+		for _, g := range gateways {
+			seen[g.Gateway] = g
+		}
+		late := behind(slices.SortedFunc(maps.Values(seen), byGateway), route)
 		if len(late) == 0 {
 			return len(gateways), late, nil
 		}

@@ -44,6 +44,7 @@ func (w *world) checkRecord() {
 	for i, e := range w.ledger() {
 		require.Equal(w.t, int64(i+1), e.Sequence, "the ledger has a gap before %+v", e)
 	}
+	w.refit(nil, "ledger", "verify", w.service) // exits 1 where it is not what was written, or not what was anchored
 	type span struct {
 		Loop   string
 		Fence  int64

@@ -165,3 +165,54 @@ WHERE NOT l.granted AND a.datname = current_database()`)[0]
 		return waiting == n, waiting
 	})
 }
+
+// Whatever happens to the notifications, a rollback is applied by every gateway within seconds; and where one gateway is
+// cut off the command says which, and its users are off the canary when its lease is over.
+func TestARollbackReachesGatewaysBehindABadNetwork(t *testing.T) {
+	t.Parallel()
+	s := newServed(t, onSharedStack(t), 1, step{5000, 5000})
+	network, address := newWire(t, s.appURL)
+	s.addGateway("REFIT_REGISTRY_URL=" + address)
+	s.awaitServing()
+	watch := s.watchRoute()
+	traffic := startTraffic(t, s.service, 4, s.addresses()...)
+	for _, fault := range []string{mute, halfOpen, cutOff} {
+		run := s.promote()
+		s.awaitStep(0, 5000)
+		s.awaitApplied(s.route())
+		s.awaitCanary(10)
+		network.set(fault)
+		broke := time.Now()
+		back := s.try("rollback", s.service, "--reason", "the network is "+fault, "-o", "json")
+		if fault == cutOff {
+			require.Equal(t, 5, back.code, "%s\n%s", back.stdout, back.stderr)
+			require.Contains(t, back.stdout+back.stderr, "gateway-2")
+			require.NotContains(t, back.stdout+back.stderr, "gateway-1")
+			await(t, "the lease to be over", func() (bool, any) {
+				since := time.Since(broke)
+				return since > lifecycle.LeaseTime+late, since
+			})
+			require.LessOrEqual(t, s.lastCanary().Sub(broke), lifecycle.LeaseTime+late, "the canary was served after the lease")
+			network.set(whole)
+		} else {
+			require.Zero(t, back.code, "%s\n%s", back.stdout, back.stderr)
+			quiet := s.models.count(s.name)
+			s.awaitStableChats(50)
+			require.LessOrEqual(t, s.models.count(s.name), quiet+4, "more than what was in flight")
+			var out struct {
+				Took string `json:"took"`
+			}
+			require.NoError(t, json.Unmarshal([]byte(back.stdout), &out))
+			t.Logf("%s: back after %s", fault, out.Took)
+		}
+		result, err := ended[steps.PromotionResult](s.world, run)
+		require.NoError(t, err)
+		require.Equal(t, lifecycle.RolloutRolledBack, result.Phase, fault)
+		network.set(whole)
+		s.awaitApplied(s.route())
+	}
+	exchanges := traffic.stop()
+	require.Empty(t, failed(exchanges), "users noticed")
+	watch.check(t)
+	s.checkRecord()
+}

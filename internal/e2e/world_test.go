@@ -108,12 +108,14 @@ func (w *world) startConsole() {
 	w.awaitOK(w.controlURL + "/healthz")
 }
 
-// addGateway starts one more gateway, with a data folder and a name of its own, and waits until it listens.
-func (w *world) addGateway() *gateway {
+// addGateway starts one more gateway, with a data folder and a name of its own and what is given of its environment, and
+// waits until it listens.
+func (w *world) addGateway(own ...string) *gateway {
 	w.t.Helper()
 	name := fmt.Sprintf("gateway-%d", len(w.gateways)+1)
 	address := freeAddress(w.t)
 	env := append(append([]string{}, w.env...), "REFIT_DATA="+w.path(name), "REFIT_GATEWAY_LISTEN="+address, "REFIT_GATEWAY_ID="+name)
+	env = append(env, own...)
 	g := &gateway{newProcess(w.t, w.path("logs"), name, env, w.binary, "gateway"), address}
 	w.gateways = append(w.gateways, g)
 	g.start()

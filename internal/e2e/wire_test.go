@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Faults of a wire.
+const (
+	whole    = "whole"
+	mute     = "mute"      // PostgreSQL's notifications do not arrive
+	halfOpen = "half-open" // the connections that listen stand, and carry nothing; new ones are whole
+	cutOff   = "cut off"   // no connection stands, and none is made
+)
+
+// wire is the network between one process and PostgreSQL.
+type wire struct {
+	t        *testing.T
+	listener net.Listener
+	to       string
+
+	mu    sync.Mutex
+	fault string
+	pairs map[net.Conn]*pair
+}
+
+// pair is a connection with its other half.
+type pair struct {
+	server  net.Conn
+	listens bool // it sent LISTEN
+	dead    bool
+}
+
+// newWire gives a wire and the address of PostgreSQL behind it.
+func newWire(t *testing.T, address string) (*wire, string) {
+	t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	w := &wire{t: t, listener: listener, to: u.Host, fault: whole, pairs: map[net.Conn]*pair{}}
+	t.Cleanup(func() {
+		listener.Close()
+		w.set(cutOff)
+	})
+	go w.accept()
+	u.Host = listener.Addr().String()
+	query := u.Query()
+	query.Set("sslmode", "disable") // the wire reads what PostgreSQL says
+	u.RawQuery = query.Encode()
+	return w, u.String()
+}
+
+func (w *wire) set(fault string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fault = fault
+	for client, p := range w.pairs {
+		p.dead = p.dead || fault == halfOpen && p.listens
+		if fault != cutOff {
+			continue
+		}
+		client.Close()
+		p.server.Close()
+	}
+}
+
+func (w *wire) accept() {
+	for {
+		client, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", w.to)
+		w.mu.Lock()
+		if err != nil || w.fault == cutOff {
+			client.Close()
+			if err == nil {
+				server.Close()
+			}
+			w.mu.Unlock()
+			continue
+		}
+		p := &pair{server: server}
+		w.pairs[client] = p
+		w.mu.Unlock()
+		go w.up(client, p)
+		go w.down(client, p)
+	}
+}
+
+// carries says whether something may pass now. What may not is gone: nothing says so to either end.
+func (w *wire) carries(p *pair, notification bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !p.dead && !(w.fault == mute && notification)
+}
+
+func (w *wire) up(client net.Conn, p *pair) {
+	defer p.server.Close()
+	chunk := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(chunk)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(bytes.ToLower(chunk[:n]), []byte("listen ")) {
+			w.mu.Lock()
+			p.listens = true
+			w.mu.Unlock()
+		}
+		if w.carries(p, false) {
+			if _, err := p.server.Write(chunk[:n]); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// down reads PostgreSQL's messages: a byte that names the kind, and a length.
+func (w *wire) down(client net.Conn, p *pair) {
+	defer func() {
+		client.Close()
+		w.mu.Lock()
+		delete(w.pairs, client)
+		w.mu.Unlock()
+	}()
+	for {
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(p.server, head); err != nil {
+			return
+		}
+		rest := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+		if _, err := io.ReadFull(p.server, rest); err != nil {
+			return
+		}
+		if w.carries(p, head[0] == 'A') {
+			if _, err := client.Write(append(head, rest...)); err != nil {
+				return
+			}
+		}
+	}
+}
