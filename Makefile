@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway lint generate exposure-table test-stack-up
+.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway lint generate exposure-table judge-table test-stack-up
 
 RACE := $(shell command -v gcc >/dev/null 2>&1 && go env CGO_ENABLED | grep -qx 1 && echo -race)
 # SIMD arithmetic of Go's experiment makes the reference model's training faster.
@@ -67,6 +67,9 @@ generate: ## write the generated files anew
 
 exposure-table: ## play the exposure rule and write what it costs into docs/exposure.md; takes minutes
 	go test ./internal/rollout -count 1 -timeout 60m -run TestThePricesAreTheDocumentedOnes -update
+
+judge-table: ## play the judge and others against bad releases and write what each needs into docs/judge.md; takes minutes
+	go test ./internal/rollout -count 1 -timeout 60m -run TestTheJudgesPricesAreTheDocumentedOnes -update
 
 test-stack-up: bin/devstack ## a stack on free ports for tests run by hand; prints REFIT_TEST_STACK
 	@bin/devstack up --free-ports --data "$${REFIT_TEST_DATA:-/var/tmp/refit-test-stack}" >&2
