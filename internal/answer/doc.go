@@ -39,6 +39,12 @@
 // may be masked in part only. A refusal in the middle of a stream cannot take back what was sent before
 // the match. After a cut the rest of the model's answer is read and thrown away, so that usage stays true.
 //
+// # Memory
+//
+// A request that [ReadBuffer] read stands in memory that serves other requests later. It goes back when everybody has
+// called [Asked.Free]: who read it, who was given it by [Asked.Share], and whatever still sends it to a model server.
+// Nothing that a [Result] holds stands in it.
+//
 // # Rules
 //
 // A service declares them under release.post_process; they hold in order, for each choice on its own.
