@@ -9,7 +9,7 @@ import (
 // heapRoom is how many bytes may be allocated between two collections of garbage, beside heapShare of what lives.
 const (
 	heapRoom  = 64 << 20
-	heapShare = 50 // percent
+	heapShare = 40 // percent
 )
 
 // HeapRoom lets a process with little that lives collect garbage seldom, until the function that it gives is called.
