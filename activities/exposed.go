@@ -17,15 +17,12 @@ const captureAllSteps = capture.AllSteps
 func captureMetrics() []string { return capture.Metrics() }
 
 // slowMetric is the one metric that is not an event: latencies are compared with stable's before them.
-const (
-	slowMetric   = "slow"
-	slowQuantile = 0.95
-)
+const slowMetric = "slow"
 
 // judged gives captured conversations as the judge wants them, with slowness found in the order of arrival. Who tossed
 // from the time known on may be missing.
 func judged(captured []capture.Conversation, known time.Time) ([]rollout.Conversation, error) {
-	slowness, err := rollout.NewSlowness(slowQuantile)
+	slowness, err := rollout.NewSlowness(rollout.SlowQuantile)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (s Set) BindIO(w worker.ActivityRegistry) {
 	steps.UnloadUnused.Bind(w, s.Promotion.UnloadUnused)
 	steps.StartRollout.Bind(w, s.Promotion.StartRollout)
 	steps.FirstStable.Bind(w, s.Promotion.FirstStable)
+	steps.PlanRollout.Bind(w, s.Promotion.PlanRollout)
 	steps.CheckFreeze.Bind(w, s.Promotion.CheckFreeze)
 	steps.AwaitThaw.Bind(w, s.Promotion.AwaitThaw)
 	steps.SetShare.Bind(w, s.Promotion.SetShare)

@@ -15,7 +15,7 @@
 //
 // A freeze refuses a promotion's start, or lets it wait where the input says so, and holds its share as a pause does.
 // Whether something is frozen is a recorded answer; runs from before freezes were known (GetVersion "freezes-hold") ask
-// nobody.
+// nobody. Likewise a plan that cannot end in time refuses the start ("rollouts-planned"), and is a recorded answer.
 //
 // No loop continues as new, because none grows: a promotion's step is one long activity and costs about 20
 // events however long it lasts, what a person does costs about 20, a try of a job about 13, and tries are

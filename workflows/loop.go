@@ -123,6 +123,9 @@ func (l *loop) markdown() string {
 		fmt.Fprintf(&b, "\nstep %d of %d at %s, paused: %t, waits for approval: %t\n",
 			r.Step+1, r.StepsTotal, r.Share, r.Paused, r.AwaitsApproval)
 	}
+	if len(l.state.Plan) > 0 {
+		fmt.Fprintf(&b, "\n%s\n\n", strings.Join(l.state.Plan, "\n"))
+	}
 	if f := l.state.Frozen; f != nil {
 		fmt.Fprintf(&b, "\nfrozen by %s\n", f)
 	}

@@ -28,7 +28,7 @@ var fieldsOf = map[string]string{
 	steps.ContinuePretraining: "service, corpus, replay, from, stage, parameters, by, labels",
 	steps.RebuildIndex:        "service, by",
 	steps.EvaluateRelease:     "service, release, baseline, by",
-	steps.PromoteRelease:      "service, release, approval, reason, wait, by",
+	steps.PromoteRelease:      "service, release, approval, reason, wait, accept_late, by",
 	steps.TuneFromFeedback:    "service, by",
 	steps.ArchiveInteractions: "service, by",
 	steps.BuildDataset:        "service, corpus, by",

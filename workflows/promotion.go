@@ -97,6 +97,9 @@ func (p *promotion) passGate(ctx workflow.Context) error {
 		}
 		plan, err = p.plan(ctx) // a wait may have been long
 	}
+	if err == nil {
+		err = p.planRollout(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -41,14 +41,17 @@ func (p *promotion) passFreeze(ctx workflow.Context) (waited bool, err error) {
 	if p.in.Wait {
 		return true, p.waitFrozen(ctx, *frozen)
 	}
-	evidence, err := json.Marshal(frozen)
+	return false, p.refuse(ctx, "frozen", frozen.Err(), frozen)
+}
+
+// refuse ends a promotion before it began, so that it can be seen in the ledger, too.
+func (p *promotion) refuse(ctx workflow.Context, key string, cause error, because any) error {
+	evidence, err := json.Marshal(because)
 	if err != nil {
-		workflow.GetLogger(ctx).Error("freeze not in the ledger", "error", err)
+		workflow.GetLogger(ctx).Error("what refused it is not in the ledger", "error", err)
 	}
-	p.record(ctx, "frozen", lifecycle.LedgerEntry{
-		Kind: lifecycle.ChangeRefused, Actor: p.by, Reason: "frozen by " + frozen.String(), Evidence: evidence,
-	})
-	return false, steps.ToTemporal(frozen.Err())
+	p.record(ctx, key, lifecycle.LedgerEntry{Kind: lifecycle.ChangeRefused, Actor: p.by, Reason: clip(cause.Error(), maxNote), Evidence: evidence})
+	return steps.ToTemporal(cause)
 }
 
 // awaitThaw waits, with the share as it is, until no freeze holds the next change of what serves. It leaves the run

@@ -27,7 +27,7 @@ func asItIs(*world) {}
 // recordings are the histories that replay is tested on. None continues as new, because no loop does; doc.go
 // says why none has to.
 func recordings() []recording {
-	return slices.Concat(promotionRecordings(), interventionRecordings(), freezeRecordings(), makingRecordings(), []recording{
+	return slices.Concat(promotionRecordings(), interventionRecordings(), policyRecordings(), makingRecordings(), []recording{
 		{loop: steps.EvaluateRelease, name: "straight", input: onlyService(), script: unjudged, status: completed},
 		{loop: steps.EvaluateRelease, name: "judged-before", input: onlyService(), script: asItIs, status: completed},
 		{loop: steps.EvaluateRelease, name: "failed", input: onlyService(), script: func(w *world) {
@@ -212,7 +212,7 @@ func untilToldOrOver() (wait func(context.Context) error, over func()) {
 	}, sync.OnceFunc(func() { close(told) })
 }
 
-func freezeRecordings() []recording {
+func policyRecordings() []recording {
 	thaws := func(w *world) (over func()) {
 		wait, over := untilToldOrOver()
 		on(w, steps.AwaitThaw, func(ctx context.Context, _ steps.FreezeInput) (steps.FreezeResult, error) {
@@ -220,10 +220,13 @@ func freezeRecordings() []recording {
 		})
 		return over
 	}
+	late := func(w *world) { gives(w, steps.PlanRollout, latePlan) }
 	isFrozen := func(s steps.State) bool { return s.Frozen != nil }
 	var over, overBetween func()
 	all := []recording{
 		{name: "frozen-at-the-start", input: onlyService(), script: func(w *world) { w.frozenAt(1) }, status: failed},
+		{name: "planned-too-late", input: onlyService(), script: late, status: failed},
+		{name: "accepted-late", input: map[string]any{"service": "docs", "accept_late": true}, script: late, status: completed},
 		{name: "waited-in-a-freeze", input: waiting(), script: func(w *world) { w.frozenAt(1) }, status: completed},
 		{name: "frozen-in-the-middle", input: onlyService(), script: func(w *world) {
 			over = thaws(w)

@@ -157,6 +157,7 @@ func (w *world) bindPromotion() {
 	gives(w, steps.UnloadUnused, steps.None{})
 	gives(w, steps.RecordStep, steps.None{})
 	gives(w, steps.FirstStable, steps.EndResult{Generation: 1})
+	gives(w, steps.PlanRollout, lifecycle.RolloutPlan{Basis: "no traffic was captured lately"})
 	gives(w, steps.CheckFreeze, steps.FreezeResult{})
 	gives(w, steps.AwaitThaw, steps.FreezeResult{})
 	gives(w, steps.SetShare, steps.None{})

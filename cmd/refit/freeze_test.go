@@ -62,3 +62,31 @@ func TestFreezesAreCommanded(t *testing.T) {
 		require.Equal(t, 2, a.run(args...).code, args)
 	}
 }
+
+func TestThePlanIsPrintedBeforeAPromotionStarts(t *testing.T) {
+	t.Parallel()
+	plan := &lifecycle.RolloutPlan{PerDay: 1000, Basis: "1000 conversations a day in the last 7.0 days", Steps: []lifecycle.StepPlan{
+		{Share: 500, Canary: 50, Days: 1, Bound: lifecycle.Duration(24 * time.Hour), Why: "min_conversations"},
+	}}
+	promoting := control.Promoting{Started: started, Plan: plan}
+	a := newAPI(t, map[string]any{"promote": promoting})
+	o := a.run("promote", "docs", "--accept-late")
+	require.Zero(t, o.code)
+	require.Equal(t, `plan: 1000 conversations a day in the last 7.0 days
+  step 1 at 5%: 50 conversations on the canary (min_conversations), about 24.0 h of 24h0m0s
+  in all about 24.0 h for a release that is as good as stable, without approvals and freezes
+started promote/docs
+http://ui.test
+`, o.out)
+	var said control.Promoting
+	require.NoError(t, json.Unmarshal([]byte(a.run("promote", "docs", "-o", "json").out), &said))
+	require.Equal(t, promoting, said)
+
+	promoting.Started, promoting.Refused = control.Started{}, "changes are frozen"
+	a = newAPI(t, map[string]any{"promote": promoting})
+	o = a.run("promote", "docs", "--dry-run")
+	require.Equal(t, 5, o.code)
+	require.Contains(t, o.out, "step 1 at 5%")
+	require.NotContains(t, o.out, "started")
+	require.Contains(t, o.errors, "it would be refused: changes are frozen")
+}

@@ -21,20 +21,33 @@ func newPromote(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use: "promote SERVICE", Short: "Move a gated release to all traffic",
-		Long: "Start PromoteRelease: gate, canary steps, stable. Leaving the view (Ctrl-C) does not stop the promotion.",
+		Long: "Start PromoteRelease: gate, canary steps, stable. Before, the plan is printed: what each step will need at last\n" +
+			"week's traffic; one that cannot end within its time is refused, unless --accept-late is given. In a freeze it is\n" +
+			"refused, too, unless --wait is given. Leaving the view (Ctrl-C) does not stop the promotion.",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&in.Release, "release", "", "release to promote, by ID or its beginning (default: the newest)")
 	cmd.Flags().BoolVar(&in.Approval, "approval", false, "ask a person before every step")
 	cmd.Flags().BoolVar(&in.Wait, "wait", false, "in a freeze wait for its end, or for refit break-glass, instead of being refused")
+	cmd.Flags().BoolVar(&in.Late, "accept-late", false, "begin although a step cannot end within its time at last week's traffic")
+	cmd.Flags().BoolVar(&in.DryRun, "dry-run", false, "print the plan and what would refuse it, and start nothing; exits with 5 where something would")
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger")
 	cmd.Flags().BoolVar(&watch, "watch", false, "follow it until it ends")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in.Service = args[0]
-		started, err := call(a, cmd, control.Promote, in)
-		if err != nil || !watch {
-			return a.report(started, err, func(w io.Writer) { printStarted(w, started) })
+		promoting, err := call(a, cmd, control.Promote, in)
+		if err != nil {
+			return err
 		}
+		if in.DryRun || !watch {
+			err = a.report(promoting, nil, func(w io.Writer) { printPromoting(w, promoting) })
+			if promoting.Refused != "" {
+				err = &exitError{lifecycle.Refused.ExitCode(), "it would be refused: " + promoting.Refused}
+			}
+			return err
+		}
+		printPlan(a.diagnostics, promoting)
+		started := promoting.Started
 		final, err := a.follow(cmd, started)
 		if err != nil {
 			return err
@@ -42,6 +55,24 @@ func newPromote(a *app) *cobra.Command {
 		return a.promotionEnded(final)
 	}
 	return cmd
+}
+
+func printPromoting(w io.Writer, p control.Promoting) {
+	printPlan(w, p)
+	if p.WorkflowID != "" {
+		printStarted(w, p.Started)
+	}
+}
+
+func printPlan(w io.Writer, p control.Promoting) {
+	if p.Plan != nil {
+		for _, line := range p.Plan.Lines() {
+			fmt.Fprintln(w, line)
+		}
+	}
+	if p.Frozen != nil {
+		fmt.Fprintln(w, frozenLine(p.Frozen))
+	}
 }
 
 // promotionEnded prints how a promotion ended; one that was rolled back exits as regress.

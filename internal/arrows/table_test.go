@@ -99,7 +99,7 @@ var table = map[string]row{
 		modules: []string{prometheus, otel, xsync, highwayhash}, never: []string{temporalSDK},
 	},
 	control: {
-		rooms:   []string{lifecycle, steps, freeze, registry, capture},
+		rooms:   []string{lifecycle, steps, freeze, rollout, registry, capture},
 		modules: []string{temporalSDK, temporalAPI}, never: []string{minio},
 	},
 	console: {rooms: []string{lifecycle, control}, never: []string{minio}},

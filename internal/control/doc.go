@@ -6,5 +6,6 @@
 // What people may see comes from the registry, so that it can be seen with no worker alive. Temporal is
 // asked for what only it knows, and where it does not answer the result says so instead of failing.
 //
-// console and cmd import it. It knows lifecycle, steps, registry, capture and the Temporal client.
+// console and cmd import it. It knows lifecycle, steps, registry, capture, the Temporal client, and of the
+// rooms of thought the calendar (freeze) and the plan (rollout).
 package control

@@ -14,6 +14,7 @@ import (
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
+	"github.com/refitml/refit/internal/rollout"
 	"github.com/refitml/refit/internal/steps"
 )
 
@@ -22,33 +23,108 @@ type PromoteInput struct {
 	Service  string `json:"service"`
 	Release  string `json:"release,omitempty"` // ID or its beginning; default: the newest
 	Approval bool   `json:"approval,omitempty"`
-	Wait     bool   `json:"wait,omitempty"` // in a freeze wait for its end instead of being refused
+	Wait     bool   `json:"wait,omitempty"`        // in a freeze wait for its end instead of being refused
+	Late     bool   `json:"accept_late,omitempty"` // begin although a step cannot end within its time
+	DryRun   bool   `json:"dry_run,omitempty"`     // show the plan and what would refuse it; start nothing
 	Reason   string `json:"reason,omitempty"`
 }
 
-// Promote starts PromoteRelease under its customary ID.
-var Promote = UseCase[PromoteInput, Started]{"promote", Operator, (*Control).promote}
+// Promoting is a promotion that was started, with its plan. Of a dry run nothing was.
+type Promoting struct {
+	Started
+	Release lifecycle.Digest       `json:"release,omitempty"` // that is to be promoted
+	Plan    *lifecycle.RolloutPlan `json:"plan,omitempty"`    // nil: nothing serves yet, so there are no steps
+	Frozen  *lifecycle.Frozen      `json:"frozen,omitempty"`  // what it waits for, or would
+	Refused string                 `json:"refused,omitempty"` // of a dry run: why it would not be started
+}
 
-func (c *Control) promote(ctx context.Context, caller Caller, in PromoteInput) (Started, error) {
+// Promote starts PromoteRelease under its customary ID. What the run would refuse as its first act is refused here, so
+// that a person hears it at once.
+var Promote = UseCase[PromoteInput, Promoting]{"promote", Operator, (*Control).promote}
+
+func (c *Control) promote(ctx context.Context, caller Caller, in PromoteInput) (Promoting, error) {
 	if err := lifecycle.CheckServiceName(in.Service); err != nil {
-		return Started{}, err
+		return Promoting{}, err
 	}
-	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
-		return Started{}, err
+	declared, err := c.cfg.Registry.Service(ctx, in.Service)
+	if err != nil {
+		return Promoting{}, err
 	}
 	release, err := c.releaseOf(ctx, in.Service, in.Release)
 	if err != nil {
-		return Started{}, err
+		return Promoting{}, err
 	}
 	if in.Release != "" {
 		in.Release = release
 	}
-	if err := c.refuseFrozen(ctx, in, release); err != nil {
-		return Started{}, err
+	out := Promoting{Release: lifecycle.Digest(release)}
+	refusal, err := c.foresee(ctx, declared, in, &out)
+	if err != nil {
+		return out, err
 	}
-	return c.start(ctx, steps.PromoteRelease, steps.PromotionWorkflowID(in.Service), steps.PromotionInput{
-		Service: in.Service, Release: in.Release, Approval: in.Approval, Wait: in.Wait, Reason: in.Reason, By: caller.Name,
+	if in.DryRun {
+		if refusal != nil {
+			out.Refused = refusal.Error()
+		}
+		return out, nil
+	}
+	if refusal != nil {
+		return out, refusal
+	}
+	out.Started, err = c.start(ctx, steps.PromoteRelease, steps.PromotionWorkflowID(in.Service), steps.PromotionInput{
+		Service: in.Service, Release: in.Release, Approval: in.Approval, Wait: in.Wait, Late: in.Late, Reason: in.Reason, By: caller.Name,
 	})
+	return out, err
+}
+
+// foresee plans the rollout and asks the calendar; refusal is what the run would be refused for.
+func (c *Control) foresee(ctx context.Context, declared lifecycle.Service, in PromoteInput, out *Promoting) (refusal, err error) {
+	checked, err := c.checkFreeze(ctx, Caller{}, CheckFreezeInput{Service: in.Service, Release: string(out.Release)})
+	if err != nil {
+		return nil, err
+	}
+	out.Frozen = checked.Frozen
+	route, err := c.cfg.Registry.Route(ctx, in.Service)
+	if err != nil {
+		return nil, err
+	}
+	if route.Stable != "" {
+		plan, err := c.planRollout(ctx, declared)
+		if err != nil {
+			return nil, err
+		}
+		out.Plan = &plan
+	}
+	switch {
+	case out.Frozen != nil && !in.Wait:
+		return out.Frozen.Err(), nil
+	case out.Plan != nil && !in.Late:
+		return out.Plan.Err(), nil
+	}
+	return nil, nil
+}
+
+// Traffic of the last week is counted within a time: nobody waits for it.
+const (
+	trafficSeen = 7 * 24 * time.Hour
+	trafficTime = 10 * time.Second
+)
+
+// planRollout is what the run will find, too. Traffic that cannot be counted is not known.
+func (c *Control) planRollout(ctx context.Context, declared lifecycle.Service) (lifecycle.RolloutPlan, error) {
+	var seen lifecycle.TrafficSeen
+	var counted error
+	if c.cfg.Captured != nil {
+		counting, cancel := context.WithTimeout(ctx, trafficTime)
+		defer cancel()
+		seen, counted = c.cfg.Captured.Traffic(counting, declared.Name, c.cfg.Now().Add(-trafficSeen))
+	}
+	plan, err := rollout.Plan(declared.Rollout, seen)
+	if counted != nil {
+		c.cfg.Log.WarnContext(ctx, "a rollout is planned without its traffic", "service", declared.Name, "error", counted)
+		plan.Basis = "last week's traffic could not be counted, so how long steps take is not known"
+	}
+	return plan, err
 }
 
 // releaseOf finds the named release or the newest one; empty where there is none yet.
@@ -62,18 +138,6 @@ func (c *Control) releaseOf(ctx context.Context, service, named string) (string,
 		return "", err
 	}
 	return string(newest[0].ID), nil
-}
-
-// refuseFrozen says at once what the run itself would say: who starts a promotion in a freeze wants to know now.
-func (c *Control) refuseFrozen(ctx context.Context, in PromoteInput, release string) error {
-	if in.Wait {
-		return nil
-	}
-	checked, err := c.checkFreeze(ctx, Caller{}, CheckFreezeInput{Service: in.Service, Release: release})
-	if err != nil || checked.Frozen == nil {
-		return err
-	}
-	return checked.Frozen.Err()
 }
 
 // InterveneInput pauses, resumes, aborts or rejects the promotion that holds the claim.

@@ -78,7 +78,7 @@ func (w *world) promote() (started control.Started, candidate lifecycle.Digest) 
 	work.RegisterWorkflowWithOptions(standIn(w.public, candidate), workflow.RegisterOptions{Name: steps.PromoteRelease})
 	require.NoError(w.t, work.Start())
 	w.t.Cleanup(work.Stop)
-	started = do(w, control.Promote, control.PromoteInput{Service: svc, Release: candidate.Short(), Reason: "better"})
+	started = do(w, control.Promote, control.PromoteInput{Service: svc, Release: candidate.Short(), Reason: "better"}).Started
 	_, err := w.Registry.TakeClaim(w.ctx, svc, lifecycle.PromotionLoop, lifecycle.Owner{
 		Namespace: w.namespace, WorkflowID: started.WorkflowID, FirstRunID: started.RunID,
 	}, lifecycle.Actor{Name: "test"})

@@ -238,11 +238,13 @@ func (s *Splitter) tosses() bool {
 	return s.purse.gateways > 0 && s.credit+s.purse.outside >= from
 }
 
-// width is the band's width: the share's odds times Band, as a probability. For small shares that is nearly Band
-// times the share, it never passes 1, and its ratio to the share falls to 1 as the share grows.
-func (s *Splitter) width() float64 {
-	p := s.share.Fraction()
-	return p / (p + (1-p)/s.band)
+func (s *Splitter) width() float64 { return bandWidth(s.share, s.band) }
+
+// bandWidth is the share's odds times band, as a probability. For small shares that is nearly band times the share, it
+// never passes 1, and its ratio to the share falls to 1 as the share grows.
+func bandWidth(share lifecycle.BasisPoints, band float64) float64 {
+	p := share.Fraction()
+	return p / (p + (1-p)/band)
 }
 
 // inBand compares 53 bits of the keyed hash with the width. Bands are nested: who lies in a narrow one lies in

@@ -18,6 +18,9 @@ type Slowness struct {
 	sorted   []time.Duration // the same, sorted
 }
 
+// SlowQuantile is the quantile of stable's latencies above which an answer is slow.
+const SlowQuantile = 0.95
+
 const (
 	slowWindow = 1000 // of stable's latencies that make the threshold
 	slowLeast  = 20   // before that nothing is slow

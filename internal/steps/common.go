@@ -79,6 +79,7 @@ type State struct {
 	Notes   []string        `json:"notes,omitempty"`
 	Rollout *PromotionState `json:"rollout,omitempty"`
 
+	Plan   []string          `json:"plan,omitempty"`   // what a rollout's steps will need, in lines for people
 	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // what the next change of what serves waits for
 	Glass  time.Time         `json:"glass,omitzero"`   // until when somebody lets it go on in freezes
 }

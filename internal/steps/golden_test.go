@@ -42,7 +42,7 @@ var payloads = slices.Concat(
 	step(Resolve), step(Claim), step(ReleaseClaim), step(Record), step(AwaitDataset), step(AwaitVerdict),
 	step(CheckCorpus), step(ScreenData), step(FindBaseModel), step(RunJob), step(MakeRelease), step(BuildIndex),
 	step(PlanEvaluation), step(AnswerSuite), step(JudgeGate),
-	step(LoadRelease), step(UnloadUnused), step(StartRollout), step(FirstStable), step(CheckFreeze), step(AwaitThaw), step(SetShare), step(HoldStep),
+	step(LoadRelease), step(UnloadUnused), step(StartRollout), step(FirstStable), step(PlanRollout), step(CheckFreeze), step(AwaitThaw), step(SetShare), step(HoldStep),
 	step(RecordStep), step(MakeStable), step(RollBack),
 	step(CurateFeedback), step(OpenLadder), step(PlanArchive), step(ArchiveDay), step(ForgetDay),
 	[]payload{

@@ -12,7 +12,8 @@ type PromotionInput struct {
 	Release  string `json:"release,omitempty"`  // ID or its beginning; default: the newest
 	Approval bool   `json:"approval,omitempty"` // ask a person before every step, whatever the policy says
 	Reason   string `json:"reason,omitempty"`
-	Wait     bool   `json:"wait,omitempty"` // in a freeze wait for its end, or for somebody who breaks the glass, instead of being refused
+	Wait     bool   `json:"wait,omitempty"`        // in a freeze wait for its end, or for somebody who breaks the glass, instead of being refused
+	Late     bool   `json:"accept_late,omitempty"` // begin although a step cannot end within its time at last week's traffic
 	By       string `json:"by,omitempty"`
 }
 
@@ -123,6 +124,12 @@ type FreezeResult struct {
 	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // nil: it need not wait
 }
 
+// PlanRolloutInput asks what a rollout will need.
+type PlanRolloutInput struct {
+	Service string                  `json:"service"`
+	Policy  lifecycle.RolloutPolicy `json:"policy"`
+}
+
 // HoldInput keeps a share alive until there is a reason to end the step.
 type HoldInput struct {
 	Service string                  `json:"service"`
@@ -185,6 +192,7 @@ var (
 	UnloadUnused = Step[UnloadInput, None]{"UnloadUnused", quick}
 	StartRollout = Step[RolloutInput, None]{"StartRollout", quick}
 	FirstStable  = Step[FirstStableInput, EndResult]{"SetFirstStable", quick}
+	PlanRollout  = Step[PlanRolloutInput, lifecycle.RolloutPlan]{"PlanRollout", quick}
 	CheckFreeze  = Step[FreezeInput, FreezeResult]{"CheckFreeze", quick}
 	AwaitThaw    = Step[FreezeInput, FreezeResult]{"AwaitThaw", hold}
 	SetShare     = Step[ShareInput, None]{"SetShare", quick}

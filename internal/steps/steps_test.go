@@ -62,7 +62,7 @@ func TestDecodeNamesTheFieldAndTheFieldsThereAre(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Decode[PromotionInput](converter.NewRawValue(payload))
 	require.Equal(t, lifecycle.Invalid, KindOf(err))
-	require.ErrorContains(t, err, `unknown field "relaese"; fields: service, release, approval, reason, wait, by`)
+	require.ErrorContains(t, err, `unknown field "relaese"; fields: service, release, approval, reason, wait, accept_late, by`)
 
 	_, err = Decode[PromotionInput](converter.NewRawValue(nil))
 	require.ErrorContains(t, err, `give {"service": "NAME"}`)

@@ -1,0 +1,102 @@
+package lifecycle
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// TrafficSeen is what a service's users did lately: what a rollout's plan is made of.
+type TrafficSeen struct {
+	Since         time.Time        `json:"since"`            // zero: nothing was captured
+	Seen          Duration         `json:"seen"`             // how long before now it was captured
+	Conversations int64            `json:"conversations"`    // that began in it
+	Stable        int64            `json:"stable"`           // of them, with an answer of stable
+	Events        map[string]int64 `json:"events,omitempty"` // of those by metric, that had an event there
+}
+
+// RolloutPlan says what each step of a rollout will need at the traffic that was seen.
+type RolloutPlan struct {
+	PerDay float64    `json:"conversations_per_day"` // 0: not known
+	Basis  string     `json:"basis"`                 // what was seen, or why nothing is known
+	Steps  []StepPlan `json:"steps"`
+}
+
+// StepPlan is one step. Numbers are what a release needs that is as good as stable; a worse one needs more.
+type StepPlan struct {
+	Share  BasisPoints `json:"share_bp"`
+	Canary int64       `json:"canary"`         // conversations on the canary that it needs; 0: no number is enough
+	Days   float64     `json:"days,omitempty"` // at least; 0: not known
+	Bound  Duration    `json:"bound"`          // of the step's time
+	Why    string      `json:"why"`            // what decides the number
+	Late   bool        `json:"late,omitempty"` // it cannot end before its bound
+}
+
+// Days is how long all steps take at least; false where that is not known.
+func (p RolloutPlan) Days() (days float64, known bool) {
+	for _, s := range p.Steps {
+		days += s.Days
+		if s.Days == 0 {
+			return 0, false
+		}
+	}
+	return days, len(p.Steps) > 0
+}
+
+// Err refuses a plan of which a step cannot end before its bound. What is not known is refused by nobody: it would
+// keep every service from its first rollout.
+func (p RolloutPlan) Err() error {
+	var late []string
+	for i, s := range p.Steps {
+		if s.Late {
+			late = append(late, fmt.Sprintf("step %d at %s: %s", i+1, s.Share, s.Line()))
+		}
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	return &Error{
+		Kind:    Refused,
+		Message: "the plan cannot end in time (" + p.Basis + "): " + strings.Join(late, "; ") + "; change rollout.steps, or promote with --accept-late",
+		Fields:  map[string]string{"late_steps": itoa(len(late))},
+	}
+}
+
+// Line says what the step needs, for people.
+func (s StepPlan) Line() string {
+	if s.Canary == 0 {
+		return "no number of conversations is enough: " + s.Why
+	}
+	line := fmt.Sprintf("%d conversations on the canary (%s)", s.Canary, s.Why)
+	if s.Days > 0 {
+		line += ", about " + daysText(s.Days)
+	}
+	return line + " of " + s.Bound.String()
+}
+
+func daysText(days float64) string {
+	switch {
+	case days < 1.0/24:
+		return fmt.Sprintf("%.0f min", days*24*60+0.5)
+	case days < 2:
+		return fmt.Sprintf("%.1f h", days*24)
+	default:
+		return fmt.Sprintf("%.1f days", days)
+	}
+}
+
+// Lines is the plan for people, a line for what it rests on, one a step, and one for all of them.
+func (p RolloutPlan) Lines() []string {
+	lines := []string{"plan: " + p.Basis}
+	for i, s := range p.Steps {
+		line := fmt.Sprintf("  step %d at %s: %s", i+1, s.Share, s.Line())
+		if s.Late {
+			line += " - too late"
+		}
+		lines = append(lines, line)
+	}
+	if days, known := p.Days(); known {
+		lines = append(lines, "  in all about "+daysText(days)+" for a release that is as good as stable, without approvals and freezes")
+	}
+	return lines
+}
