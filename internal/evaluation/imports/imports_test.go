@@ -219,7 +219,6 @@ func TestAZipIsReadWithinBounds(t *testing.T) {
 		files map[string]io.Reader
 		want  string
 	}{
-		"a bomb":          {map[string]io.Reader{"header.json": strings.NewReader(head), "samples/1.json": io.LimitReader(zeros{}, maxEntry+1)}, "unpacks to over"},
 		"no header":       {map[string]io.Reader{"samples/1.json": strings.NewReader(sample)}, "open entry header.json"},
 		"a broken sample": {map[string]io.Reader{"header.json": strings.NewReader(head), "samples/1.json": strings.NewReader(`{"id":secret`)}, "entry samples/1.json: not JSON at byte"},
 	} {
@@ -227,6 +226,25 @@ func TestAZipIsReadWithinBounds(t *testing.T) {
 		require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%s: %v", what, err)
 		require.ErrorContains(t, err, tc.want, what)
 		require.NotContains(t, err.Error(), "secret")
+	}
+}
+
+func TestAnEntryUnpacksToNoMoreThanIsLeft(t *testing.T) {
+	t.Parallel()
+	raw, err := io.ReadAll(zipOf(t, map[string]io.Reader{"a.json": strings.NewReader(strings.Repeat(" ", 500) + "1")}))
+	require.NoError(t, err)
+	archive, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
+	require.NoError(t, err)
+	for left, fits := range map[int64]bool{501: true, 500: false, 0: false} {
+		var into int
+		err := readEntry(archive, "a.json", &left, &into)
+		require.Equal(t, fits, err == nil, "%v", err)
+		if fits {
+			require.Zero(t, left, "what was unpacked counts for the whole")
+			continue
+		}
+		require.True(t, lifecycle.Is(err, lifecycle.Invalid))
+		require.ErrorContains(t, err, "unpacks to over")
 	}
 }
 
