@@ -83,6 +83,7 @@ func New(cfg Config) http.Handler {
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /{$}", c.servePage)
+	mux.HandleFunc("GET /served", c.serveServed)
 	mux.HandleFunc("GET /style.css", c.serveStyle)
 	mux.HandleFunc("GET /sign-in", c.serveSignIn)
 	mux.HandleFunc("POST /sign-in", c.signIn)

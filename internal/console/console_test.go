@@ -15,6 +15,7 @@ import (
 	"github.com/refitml/refit/internal/console"
 	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
+	"github.com/refitml/refit/internal/registry"
 	"github.com/refitml/refit/internal/registry/registrytest"
 )
 
@@ -304,4 +305,33 @@ func mustJSON(t *testing.T, value any) []byte {
 	raw, err := json.Marshal(value)
 	require.NoError(t, err)
 	return raw
+}
+
+func TestThePageOfAMomentShowsWhatServed(t *testing.T) {
+	f := newFace(t, nil)
+	service := registrytest.Service("docs")
+	by := lifecycle.Actor{Name: "<b>ann</b>"}
+	_, err := f.data.Registry.ApplyService(t.Context(), service, by)
+	require.NoError(t, err)
+	id, err := f.data.Registry.AddRelease(t.Context(), registrytest.Release("docs", 1), by)
+	require.NoError(t, err)
+	claim, err := f.data.Registry.TakeClaim(t.Context(), "docs", lifecycle.PromotionLoop, lifecycle.Owner{Namespace: "n", WorkflowID: "w", FirstRunID: "r"}, by)
+	require.NoError(t, err)
+	_, err = f.data.Registry.SetFirstStable(t.Context(), registry.FirstStable{Service: "docs", Fence: claim.Fence, Release: id, By: by, Reason: "first"})
+	require.NoError(t, err)
+	f.now = time.Now().Add(time.Minute)
+
+	const host = "127.0.0.1:80"
+	page := f.get("/served?service=docs", here, host)
+	require.Equal(t, http.StatusOK, page.Code)
+	require.Contains(t, page.Body.String(), string(id))
+	require.Contains(t, page.Body.String(), "&lt;b&gt;ann")
+	require.NotContains(t, page.Body.String(), "<b>ann")
+	require.Contains(t, f.get("/", here, host).Body.String(), `href="/served?service=docs"`)
+	before := f.get("/served?service=docs&at=2020-01-01T00:00", here, host)
+	require.Equal(t, http.StatusOK, before.Code)
+	require.Contains(t, before.Body.String(), "none yet")
+	require.Equal(t, http.StatusNotFound, f.get("/served?service=nobody", here, host).Code)
+	require.Equal(t, http.StatusBadRequest, f.get("/served?service=docs&at=yesterday", here, host).Code)
+	require.Equal(t, http.StatusSeeOther, f.get("/served?service=docs", "192.0.2.7:1", "refit.example").Code, "strangers sign in first")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"html/template"
 	"net/http"
@@ -31,6 +32,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"step":       func(index int) int { return index + 1 },
 	"bp":         func(share lifecycle.BasisPoints) int { return int(share) },
 	"subject":    subject,
+	"text":       func(raw json.RawMessage) string { return string(raw) },
 	"speed":      classOfSpeed,
 	"outcome":    classOfOutcome,
 	"phase":      classOfPhase,
