@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway lint generate exposure-table judge-table test-stack-up
+.PHONY: help build up down clean status demo test test-short test-long chaos bench-gateway bench-evaluation lint generate exposure-table gate-table judge-table test-stack-up
 
 RACE := $(shell command -v gcc >/dev/null 2>&1 && go env CGO_ENABLED | grep -qx 1 && echo -race)
 # SIMD arithmetic of Go's experiment makes the reference model's training faster.
@@ -59,6 +59,10 @@ bench-gateway: build ## measure the gateway against other proxies (ARGS="-rounds
 	@cd bench && go build -o ../bin/bench-gateway ./cmd/bench-gateway
 	cd .. && bin/devstack run -- bin/bench-gateway $(ARGS)
 
+bench-evaluation: ## measure what evaluating 1,000 to 1,000,000 cases costs, into docs/gate.md; with LM_EVAL=PYTHON also lm-evaluation-harness
+	go test ./internal/evaluation -count 1 -timeout 30m -run TestEvaluationOfManyCases -v -cost
+	if [ -n "$(LM_EVAL)" ]; then "$(LM_EVAL)" bench/evaluation/lm_eval_overhead.py; fi
+
 lint: ## formatting, vet, determinism of workflows; golangci-lint where it is installed
 	@scripts/lint
 
@@ -70,6 +74,8 @@ exposure-table: ## play the exposure rule and write what it costs into docs/expo
 
 judge-table: ## play the judge and others against bad releases and write what each needs into docs/judge.md; takes minutes
 	go test ./internal/rollout -count 1 -timeout 60m -run TestTheJudgesPricesAreTheDocumentedOnes -update
+gate-table: ## simulate the gate's promises at full size and write what was seen into docs/gate.md; takes half an hour
+	go test ./internal/evaluation -count 1 -timeout 3h -run TestTheGateKeepsItsPromises -update
 
 test-stack-up: bin/devstack ## a stack on free ports for tests run by hand; prints REFIT_TEST_STACK
 	@bin/devstack up --free-ports --data "$${REFIT_TEST_DATA:-/var/tmp/refit-test-stack}" >&2

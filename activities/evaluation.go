@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"io"
 	"iter"
 	"log/slog"
 	"strconv"
@@ -191,28 +192,29 @@ func (e Evaluation) Judge(ctx context.Context, in steps.JudgeGateInput) (lifecyc
 	if before, err := e.judged(ctx, in.Service, in.Plan); err != nil || before != nil {
 		return deref(before), err
 	}
-	gate := evaluation.Gate{
-		Service: in.Service, SuiteDigest: in.Plan.Suite, Candidate: in.Plan.Candidate, Baseline: in.Plan.Baseline,
-		Policy: evaluation.Policy{Seed: suiteSeed},
-	}
-	var err error
-	if gate.Suite, err = e.readSuite(ctx, in.Plan.Suite); err != nil {
+	suite, err := e.open(ctx, lifecycle.SuiteArtifact, in.Plan.Suite)
+	if err != nil {
 		return lifecycle.Verdict{}, err
 	}
-	if gate.CandidateAnswer, err = e.readAnswers(ctx, in.CandidateAnswers); err != nil {
-		return lifecycle.Verdict{}, err
+	defer suite.Close()
+	files := evaluation.Files{
+		Gate: evaluation.Gate{
+			Service: in.Service, SuiteDigest: in.Plan.Suite, Candidate: in.Plan.Candidate, Baseline: in.Plan.Baseline,
+			Policy: evaluation.Policy{Seed: suiteSeed},
+		},
+		Tree: suite.FS(), Candidate: e.answersOf(ctx, in.CandidateAnswers), Baseline: e.answersOf(ctx, in.BaselineAnswers),
 	}
 	parents := []lifecycle.Digest{in.Plan.Suite, in.CandidateAnswers}
 	if in.Plan.Baseline != "" {
-		if gate.BaselineAnswer, err = e.readAnswers(ctx, in.BaselineAnswers); err != nil {
-			return lifecycle.Verdict{}, err
-		}
 		parents = append(parents, in.BaselineAnswers)
 	}
-	if gate.Attempt, err = e.attempt(ctx, in.Service, in.Plan); err != nil {
+	if files.Attempt, err = e.attempt(ctx, in.Service, in.Plan); err != nil {
 		return lifecycle.Verdict{}, err
 	}
-	verdict, report := evaluation.Judge(gate)
+	verdict, report, err := evaluation.JudgeFiles(files)
+	if err != nil {
+		return lifecycle.Verdict{}, lifecycle.Wrap(err, "judge release %s", in.Plan.Candidate.Short())
+	}
 	verdict.Report, err = e.keepReport(ctx, report, lifecycle.Artifact{
 		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact}, Service: in.Service, MadeBy: in.By, Parents: unique(parents),
 		Labels: map[string]string{
@@ -281,17 +283,18 @@ func (e Evaluation) readSuite(ctx context.Context, digest lifecycle.Digest) (eva
 	return suite, lifecycle.Wrap(err, "read suite %s", digest.Short())
 }
 
-func (e Evaluation) readAnswers(ctx context.Context, digest lifecycle.Digest) (evaluation.Answers, error) {
-	root, err := e.open(ctx, lifecycle.ReportArtifact, digest)
-	if err != nil {
-		return evaluation.Answers{}, err
+// answersOf opens an artifact of answers, as often as it is asked.
+func (e Evaluation) answersOf(ctx context.Context, digest lifecycle.Digest) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		root, err := e.open(ctx, lifecycle.ReportArtifact, digest)
+		if err != nil {
+			return nil, err
+		}
+		defer root.Close() // the open file lives on
+		file, err := root.Open(answersFile)
+		if err != nil {
+			return nil, lifecycle.Errorf(lifecycle.Corrupt, "answers %s: %w", digest.Short(), err)
+		}
+		return file, nil
 	}
-	defer root.Close()
-	file, err := root.Open(answersFile)
-	if err != nil {
-		return evaluation.Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "answers %s: %w", digest.Short(), err)
-	}
-	defer file.Close()
-	answers, err := evaluation.ReadAnswers(file)
-	return answers, lifecycle.Wrap(err, "read answers %s", digest.Short())
 }

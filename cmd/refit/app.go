@@ -24,7 +24,7 @@ type app struct {
 	out         io.Writer
 	diagnostics io.Writer
 	settings    string // file
-	output      string // "text" or "json"
+	output      string // "text", "json", or "junit" where a verdict is given
 }
 
 const exitCodes = `Exit codes: 0 done or pass, 1 infrastructure or judge missing, 2 usage, 3 regress,
@@ -40,19 +40,19 @@ func newRoot(a *app) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&a.settings, "settings", "", "settings file (default: environment and defaults only)")
-	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text or json")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if a.output != "text" && a.output != "json" {
-			return lifecycle.Errorf(lifecycle.Invalid, "--output: %q; give text or json", a.output)
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text or json; evaluate and compare also junit")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if a.output == "text" || a.output == "json" || a.output == "junit" && cmd.Annotations[givesVerdict] != "" {
+			return nil
 		}
-		return nil
+		return lifecycle.Errorf(lifecycle.Invalid, "--output: %q; give text or json (evaluate and compare: also junit)", a.output)
 	}
 	root.AddCommand(
 		newUp(a), newRole(a, "gateway"), newRole(a, "worker"), newRole(a, "console"), newMigrate(a),
 		newApply(a), newSchema(a), newStatus(a), newReleases(a), newMakeRelease(a), newDiff(a),
 		newPromote(a), newApprove(a), newRollback(a), newIntervene(a, "pause"), newIntervene(a, "resume"),
 		newIntervene(a, "abort"), newIntervene(a, "reject"), newFreeze(a), newBreakGlass(a),
-		newTrain(a), newIndex(a), newEvaluate(a), newSuite(a), newTune(a), newArchive(a),
+		newTrain(a), newIndex(a), newEvaluate(a), newCompare(a), newSuite(a), newTune(a), newArchive(a),
 		newSchedule(a), newFeedback(a), newLedger(a), newRegistry(a), newSign(a), newAPIKeys(a), newJobShim(),
 	)
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitCodes + "\n") // of every command

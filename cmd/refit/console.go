@@ -32,15 +32,16 @@ func (p *process) runConsole(ctx context.Context, s *shared) error {
 		return err
 	}
 	var anchors control.Anchors
+	var reports control.Reports // without S3 the rest is answered
 	if p.settings.S3.Endpoint != "" {
 		store, _, err := s.artifacts()
 		if err != nil {
 			return err
 		}
-		anchors = store
+		anchors, reports = store, store
 	}
 	use := control.New(control.Config{
-		Anchors: anchors, Registry: record, Captured: captured, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
+		Anchors: anchors, Registry: record, Captured: captured, Reports: reports, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
 		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
 	})
 	p.warnOfPlain(consoleRole, "control")

@@ -18,11 +18,7 @@ func newLoop(a *app, cmd *cobra.Command, workflow string, input func(service str
 	cmd.Args = cobra.ExactArgs(1)
 	cmd.Flags().BoolVar(&watch, "watch", false, "follow it until it ends")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		raw, err := json.Marshal(input(args[0]))
-		if err != nil {
-			return err
-		}
-		started, err := call(a, cmd, control.Start, control.StartInput{Workflow: workflow, Input: raw})
+		started, err := a.start(cmd, workflow, input(args[0]))
 		if err != nil || !watch {
 			return a.report(started, err, func(w io.Writer) { printStarted(w, started) })
 		}
@@ -33,6 +29,15 @@ func newLoop(a *app, cmd *cobra.Command, workflow string, input func(service str
 		return ended(final)
 	}
 	return cmd
+}
+
+// start starts a loop with its input.
+func (a *app) start(cmd *cobra.Command, workflow string, input any) (control.Started, error) {
+	raw, err := json.Marshal(input)
+	if err != nil {
+		return control.Started{}, err
+	}
+	return call(a, cmd, control.Start, control.StartInput{Workflow: workflow, Input: raw})
 }
 
 func printStarted(w io.Writer, s control.Started) {
@@ -73,45 +78,6 @@ func newArchive(a *app) *cobra.Command {
 }
 
 func serviceOnly(service string) any { return map[string]string{"service": service} }
-
-func newEvaluate(a *app) *cobra.Command {
-	var in struct {
-		Service  string `json:"service"`
-		Release  string `json:"release,omitempty"`
-		Baseline string `json:"baseline,omitempty"`
-	}
-	cmd := &cobra.Command{
-		Use: "evaluate SERVICE", Short: "Judge a release at its gate",
-		Long: "Let a release and its baseline answer the same suite and judge the gate. With --watch the exit code is the verdict.",
-	}
-	cmd.Flags().StringVar(&in.Release, "release", "", "release to judge (default: the newest)")
-	cmd.Flags().StringVar(&in.Baseline, "baseline", "", "release to compare with (default: stable)")
-	return newLoop(a, cmd, "EvaluateRelease", func(service string) any { in.Service = service; return in }, a.verdictGiven)
-}
-
-func (a *app) verdictGiven(final control.Watched) error {
-	var verdict lifecycle.Verdict
-	if err := json.Unmarshal(final.Result, &verdict); err != nil {
-		return lifecycle.Errorf(lifecycle.Internal, "read the verdict: %w", err)
-	}
-	err := a.report(verdict, nil, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %v\n", verdict.Outcome, verdict.Reasons)
-		var rows [][]string
-		for _, c := range verdict.Capabilities {
-			rows = append(rows, []string{
-				c.Capability, c.Metric, fmt.Sprint(c.Items), fmt.Sprintf("%.4f", c.Baseline), fmt.Sprintf("%.4f", c.Candidate),
-				fmt.Sprintf("%+.4f to %+.4f", c.Low, c.High), string(c.Outcome),
-			})
-		}
-		table(w, []string{"CAPABILITY", "METRIC", "ITEMS", "BASELINE", "CANDIDATE", "DIFFERENCE", "VERDICT"}, rows)
-	})
-	if err == nil {
-		if refused := verdict.Outcome.Err(fmt.Sprint(verdict.Reasons)); refused != nil {
-			err = &exitError{lifecycle.KindOf(refused).ExitCode(), refused.Error()}
-		}
-	}
-	return err
-}
 
 func (a *app) printResult(final control.Watched) error {
 	var result any

@@ -124,7 +124,7 @@ func TestTheCommandsThatPeopleKnow(t *testing.T) {
 	root := newRoot(&app{})
 	for _, path := range []string{
 		"up", "gateway", "worker", "console", "migrate", "apply", "schema", "status", "releases", "release", "diff", "train", "index",
-		"evaluate", "tune", "archive", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
+		"evaluate", "compare", "tune", "archive", "promote", "approve", "reject", "pause", "resume", "abort", "rollback", "schedule list", "schedule pause",
 		"schedule resume", "schedule trigger", "feedback", "ledger", "suite check", "suite import", "suite scorers", "keys create", "keys list", "keys revoke",
 		"freeze list", "freeze check", "freeze open", "freeze close", "break-glass",
 	} {

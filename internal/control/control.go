@@ -16,6 +16,7 @@ import (
 type Config struct {
 	Registry   *registry.Registry
 	Captured   *capture.Store
+	Reports    Reports // where gates' reports are read; nil: they are Unavailable
 	Temporal   client.Client
 	Namespace  string
 	TemporalUI string        // base address of the Temporal UI, for links; empty: none are given

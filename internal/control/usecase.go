@@ -93,7 +93,7 @@ func Handlers() []Handler {
 	return []Handler{
 		Apply.handler(), Services.handler(), Status.handler(), Releases.handler(), MakeRelease.handler(), Diff.handler(),
 		Promote.handler(), Intervene.handler(), Approve.handler(), BreakGlass.handler(), Rollback.handler(),
-		Start.handler(), Watch.handler(), Evaluations.handler(), Ledger.handler(), Feedback.handler(),
+		Start.handler(), Watch.handler(), Evaluations.handler(), Report.handler(), Ledger.handler(), Feedback.handler(),
 		Freezes.handler(), CheckFreeze.handler(), OpenFreeze.handler(), CloseFreeze.handler(),
 		Schedules.handler(), ChangeSchedule.handler(),
 		Keys.handler(), CreateKey.handler(), RevokeKey.handler(),

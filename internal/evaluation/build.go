@@ -57,7 +57,7 @@ func Build(seed uint64, window Window, plans ...Plan) (Suite, error) {
 	}
 	s := Suite{Version: BuiltVersion, Seed: seed}
 	for _, p := range plans {
-		c := Capability{Name: p.Capability.Name, Kind: p.Capability.Kind, Margin: p.Capability.Margin}
+		c := Capability{Name: p.Capability.Name, Kind: p.Capability.Kind, Margin: p.Capability.Margin, Exact: p.Capability.Exact}
 		cases, err := p.cases(&c, seed, window)
 		if err != nil {
 			return Suite{}, lifecycle.Wrap(err, "make cases for %s", c.Name)

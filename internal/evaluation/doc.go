@@ -26,18 +26,26 @@
 //
 // [Judge] compares candidate and baseline on the same cases and asks two questions per capability. Pass:
 // is it proven that the drop is smaller than the margin? Regress: is a drop proven at all? For scores of 0
-// or 1 the pass question is Tango's score test and the drop question McNemar's exact test, both on counts
-// divided by the design effect where cases are clustered (Rao and Scott); for other scores the lower of the
-// BCa limit over resampled clusters and the t limit, and the t test on cluster totals. Pass takes 5% in each
-// capability, because all must pass; regress takes 5% over all capabilities (Holm). Neither is
-// underpowered. In all: error if any error, else regress if any, else pass if all pass, else underpowered.
+// or 1 the pass question is Tango's score test and the drop question McNemar's exact test. Where cases are grouped or
+// asked repeatedly both take counts divided by the design effect (Rao and Scott), Tango's at the level of t with groups
+// - 1 degrees of freedom, and t over groups must agree. For other scores: the lower of the BCa limit over resampled
+// groups and the t limit, and the larger p-value of both. Where the suite or the policy asks for exact limits: betting
+// on groups, for any scores between 0 and 1. Pass takes 5% in each capability, because all must pass; regress takes 5%
+// over all capabilities (Holm). Neither is underpowered. In all: error if any error, else regress if any, else pass if
+// all pass, else underpowered.
+//
+// A case that was asked repeatedly counts as one case with its mean score, on either side. Cases whose scores differ
+// between samples of one release are flaky: the report names them, and what is left of their changing is in the limits.
 //
 // A missing answer, an answer that could not be scored, a missing capability, a number that is none, answers to another suite or of another
 // release are error, never pass. Without a baseline nothing can be compared: the first release passes when
 // every case was answered, and the verdict says so.
 //
+// [JudgeFiles] is Judge on files, read side by side; [Offline] compares two files of answers that are nobody's gate. A
+// [Report] explains a verdict as Markdown and JSON, with what the gate could have seen; [JUnit] gives a verdict to CI.
+//
 // # Not promised
 //
 // A gate says nothing about cases that the suite does not hold. With few clusters (under 15, for scores
-// under 50) limits are not to be trusted and the capability is underpowered.
+// under 50) limits are not to be trusted and the capability is underpowered. docs/gate.md says what was simulated.
 package evaluation

@@ -124,46 +124,54 @@ func foreseeRightWrong(t *tally, s sight) foresight {
 			return 1, nil
 		}
 		rate := min(seen*in.variance, 1)
-		p, err := stats.TangoPower(stats.Comparison{N: max(1, n*in.times), Rate: rate}, in.margin, Level)
-		if err != nil || !t.grouped() {
+		p, err := stats.TangoPower(stats.Comparison{N: max(1, n*in.times), Rate: rate}, in.margin, s.level)
+		if err != nil || !t.byGroups() {
 			return p, err
 		}
-		q, err := stats.StudentPower(in.margin*math.Sqrt(n*in.times/rate), max(1, groups*in.times-1), Level)
+		q, err := stats.StudentPower(stats.Studied{Effect: in.margin * math.Sqrt(n*in.times/rate), Freely: max(1, groups*in.times-1)}, Level)
 		return min(p, q), err
 	}
 	f.names = func(drop, level float64) (float64, error) {
-		rate := max(seen, drop)
+		rate := min(seen+drop, 1) // the drop comes on top of what differs anyway
 		p, err := stats.McNemarPower(stats.Comparison{N: max(1, n), Rate: rate, Drop: drop}, level)
-		if err != nil || !t.grouped() {
+		if err != nil || !t.byGroups() {
 			return p, err
 		}
-		q, err := stats.StudentPower(drop*math.Sqrt(n/max(rate-drop*drop, 1e-9)), groups-1, level)
+		q, err := stats.StudentPower(stats.Studied{Effect: drop * math.Sqrt(n/max(rate-drop*drop, 1e-9)), Freely: groups - 1}, level)
 		return min(p, q), err
 	}
 	return f
 }
 
 func (p Policy) foreseeScores(t *tally, s sight) (foresight, error) {
-	groups := float64(len(t.differences))
-	extra, err := stats.ExtraReach(t.differences, Level, stats.Resampling{Rounds: p.Resamples})
+	groups, resampling := float64(len(t.differences)), stats.Resampling{Rounds: p.Resamples}
+	lean, err := stats.Lean(t.differences)
+	if err != nil {
+		return foresight{}, err
+	}
+	sees := func(effect, times, lean, level float64) (float64, error) {
+		extra, err := stats.ExtraReach(groups*times, lean, level, resampling)
+		if err != nil {
+			return 0, err
+		}
+		return stats.StudentPower(stats.Studied{Effect: effect - extra, Freely: max(1, groups*times-1), Lean: lean}, level)
+	}
 	return foresight{
 		deviation: s.deviation, widest: math.Inf(1),
 		passes: func(in setting) (float64, error) {
-			return stats.StudentPower(in.margin/s.deviation*math.Sqrt(in.times/in.variance)-extra, max(1, groups*in.times-1), Level)
+			return sees(in.margin/s.deviation*math.Sqrt(in.times/in.variance), in.times, lean/math.Sqrt(in.times), Level)
 		},
-		names: func(drop, level float64) (float64, error) {
-			return stats.StudentPower(drop/s.deviation, groups-1, level)
-		},
-	}, err
+		names: func(drop, level float64) (float64, error) { return sees(drop/s.deviation, 1, -lean, level) },
+	}, nil
 }
 
-// bets is how often a bet is tried out to foresee how it would go.
-const bets = 200
+// bets is how often a bet on so many groups is tried out to foresee how it would go.
+func bets(groups int) int { return min(max(4_000_000/groups, 40), 200) }
 
 // foreseeBetting tries bets out on groups drawn anew. It takes the variance as it is.
 func (p Policy) foreseeBetting(t *tally) (foresight, error) {
 	limits, err := stats.ClusterLimits(t.differences, Level)
-	again := stats.Resampling{Rounds: bets, Seed: p.Seed}
+	again := stats.Resampling{Rounds: bets(len(t.differences)), Seed: p.Seed}
 	turned := make([]stats.Total, len(t.differences))
 	for i, d := range t.differences {
 		turned[i] = stats.Total{Sum: -d.Sum, N: d.N}

@@ -14,7 +14,7 @@ type Policy struct {
 	ScoreClusters int      // likewise for other scores; default 50
 	Resamples     int      // of the bootstrap; default what stats.Resampling says
 	Seed          uint64   // of the bootstrap and of bets; the same seed gives the same limits
-	Exact         []string // capabilities judged by betting: exact, wider; their scores must lie between 0 and 1
+	Exact         []string // capabilities judged by betting, besides those that the suite says
 }
 
 // Level is the error that a capability's pass may have, and that all regressions of a gate may have together.
@@ -36,9 +36,13 @@ type Gate struct {
 // Judge gives the verdict and the report that explains it. It does not fail: what cannot be judged is a
 // verdict of error with its reasons. DecidedAt and Report are the caller's to fill.
 func Judge(g Gate) (lifecycle.Verdict, Report) {
-	setDefault(&g.Policy.Clusters, 15)
-	setDefault(&g.Policy.ScoreClusters, 50)
+	g.Policy.defaults()
 	return g.judge(g.Policy.rules())
+}
+
+func (p *Policy) defaults() {
+	setDefault(&p.Clusters, 15)
+	setDefault(&p.ScoreClusters, 50)
 }
 
 func setDefault(field *int, value int) {
@@ -48,22 +52,31 @@ func setDefault(field *int, value int) {
 }
 
 func (g Gate) judge(by rules) (lifecycle.Verdict, Report) {
-	report := Report{Verdict: lifecycle.Verdict{
-		Service: g.Service, Candidate: g.Candidate, Baseline: g.Baseline, Suite: g.SuiteDigest, Attempt: g.Attempt,
-	}}
-	v := &report.Verdict
 	candidate, baseline, faults := g.sheets()
 	if len(faults) > 0 {
-		v.Outcome, v.Reasons = lifecycle.ErrorOutcome, faults
-		return *v, report
+		report := g.report()
+		report.Verdict.Outcome, report.Verdict.Reasons = lifecycle.ErrorOutcome, faults
+		return report.Verdict, report
 	}
-	sums := tallies(g.Suite, candidate, baseline)
+	return g.conclude(tallies(g.Suite, candidate, baseline), by)
+}
+
+// report begins a report.
+func (g Gate) report() Report {
+	return Report{Verdict: lifecycle.Verdict{
+		Service: g.Service, Candidate: g.Candidate, Baseline: g.Baseline, Suite: g.SuiteDigest, Attempt: g.Attempt,
+	}}
+}
+
+// conclude judges what was summed up.
+func (g Gate) conclude(sums []*tally, by rules) (lifecycle.Verdict, Report) {
+	report := g.report()
 	if g.Baseline == "" {
 		first(&report, sums)
 	} else {
 		g.compare(&report, sums, by)
 	}
-	return *v, report
+	return report.Verdict, report
 }
 
 // sheets reads both sides' answers; without a baseline the candidate stands on both.
@@ -96,6 +109,9 @@ func first(report *Report, sums []*tally) {
 			Capability: t.Name, Metric: t.Metric, Items: t.cases, Clusters: len(t.differences), Candidate: t.mean(t.candidate),
 			Margin: t.Margin, PRegress: 1, Outcome: lifecycle.PassOutcome, Reason: "every case was answered; nothing to compare with",
 		})
+	}
+	for _, t := range sums {
+		report.Capabilities = append(report.Capabilities, t.report())
 	}
 	v.Outcome = lifecycle.PassOutcome
 	v.Reasons = []string{"first release: nothing to compare with; every case was answered"}
@@ -133,7 +149,7 @@ func (g Gate) compare(report *Report, sums []*tally, by rules) {
 			report.ChanceUnchanged = 0
 		}
 	}
-	conclude(v)
+	decideAll(v)
 }
 
 // attemptsError gives the chance that one of so many candidates at the margin passed.
@@ -145,11 +161,7 @@ func (g Gate) capability(t *tally, by rules, capabilities int) (lifecycle.Capabi
 		Capability: t.Name, Metric: t.Metric, Items: t.cases, Clusters: len(t.differences), Margin: t.Margin, PRegress: 1,
 		Candidate: t.mean(t.candidate), Baseline: t.mean(t.baseline),
 	}
-	detail := CapabilityReport{
-		Name: t.Name, Metric: t.Metric, Samples: t.samples, DesignEffect: 1, Changed: append([]Change{}, t.changed.list...),
-		Flaky: t.flaky.list, FlakyCandidate: t.flakyCandidate, FlakyBaseline: t.flakyBaseline,
-		SmallestDrop: unknown(), SmallestMargin: unknown(),
-	}
+	detail := t.report()
 	if least := g.Policy.fewest(t); one.Clusters < least {
 		one.Outcome = lifecycle.UnderpoweredOutcome
 		one.Reason = fmt.Sprintf("%d groups of cases are too few to judge by; it needs %d", one.Clusters, least)
@@ -179,9 +191,18 @@ func (g Gate) capability(t *tally, by rules, capabilities int) (lifecycle.Capabi
 	return one, detail, err
 }
 
+// report begins a capability's report with what can be said without comparing.
+func (t *tally) report() CapabilityReport {
+	return CapabilityReport{
+		Name: t.Name, Metric: t.Metric, Samples: t.samples, DesignEffect: 1, Changed: append([]Change{}, t.changed.list...),
+		Flaky: t.flaky.list, FlakyCandidate: t.flakyCandidate, FlakyBaseline: t.flakyBaseline,
+		SmallestDrop: unknown(), SmallestMargin: unknown(),
+	}
+}
+
 // fewest is how many groups of cases a capability needs.
 func (p Policy) fewest(t *tally) int {
-	if t.Binary() || slices.Contains(p.Exact, t.Name) {
+	if t.Binary() || p.exact(t) {
 		return p.Clusters
 	}
 	return p.ScoreClusters
@@ -212,8 +233,8 @@ func decide(one *lifecycle.CapabilityVerdict, detail CapabilityReport, inside bo
 	}
 }
 
-// conclude gives the gate's outcome: error, then regress, then pass if all pass, else underpowered.
-func conclude(v *lifecycle.Verdict) {
+// decideAll gives the gate's outcome: error, then regress, then pass if all pass, else underpowered.
+func decideAll(v *lifecycle.Verdict) {
 	worst := lifecycle.PassOutcome
 	order := []lifecycle.Outcome{lifecycle.PassOutcome, lifecycle.UnderpoweredOutcome, lifecycle.RegressOutcome, lifecycle.ErrorOutcome}
 	for _, c := range v.Capabilities {

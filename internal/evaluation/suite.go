@@ -47,9 +47,10 @@ type Suite struct {
 type Capability struct {
 	Name   string  `json:"name"`
 	Kind   string  `json:"kind"`
-	Metric string  `json:"metric"` // "bits-per-byte", "accuracy", "recall@5", or what the scorer calls it
-	Margin float64 `json:"margin"` // drop that is still accepted, in the metric's unit; over 0
-	Items  int     `json:"items"`  // cases in the suite
+	Metric string  `json:"metric"`          // "bits-per-byte", "accuracy", "recall@5", or what the scorer calls it
+	Margin float64 `json:"margin"`          // drop that is still accepted, in the metric's unit; over 0
+	Items  int     `json:"items"`           // cases in the suite
+	Exact  bool    `json:"exact,omitempty"` // limits by betting: exact and wider; scores must lie between 0 and 1
 
 	Scorer   *score.Spec `json:"scorer,omitempty"`   // version 2
 	Sampling *Sampling   `json:"sampling,omitempty"` // version 2; nil: each case is asked once

@@ -45,10 +45,11 @@ func tallies(s Suite, candidate, baseline sheet) []*tally {
 	return list
 }
 
-// add sums up one case. Where it was answered several times, every answer of one side is compared with every answer
-// of the other: which of two answers came first says nothing. So an answer that changes from time to time counts
-// by how often it is right, and differs from itself as often as chance has it. A case of weight w counts as w cases of
-// one group that are all answered alike: it moves the mean as they would, and proves no more than one case.
+// add sums up one case. Where it was answered several times, it counts with the mean difference: an answer that
+// changes from time to time counts by how often it is right, and the more often it is asked the less of its changing
+// is left. A case stays one case, however often it is asked: what a release forgot it fails every time. A case of
+// weight w counts as w cases of one group that are all answered alike: it moves the mean as they would, and proves no
+// more than one case.
 func (t *tally) add(c Case, candidate, baseline []Answer) {
 	at, known := t.groups[c.Group]
 	if !known {
@@ -60,16 +61,9 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 	t.samples = len(candidate)
 	weight := float64(max(1, c.Weight))
 	t.weight += weight
-	n := float64(t.samples) * weight
 	after, before := spreadOf(candidate), spreadOf(baseline)
-	d := &t.differences[at]
-	d.N += n
-	d.Sum += n * (after.mean - before.mean)
-	d.Squares += n * (after.variance + before.variance + (after.mean-before.mean)*(after.mean-before.mean))
-	b := &t.before[at]
-	for _, a := range baseline {
-		b.Sum, b.Squares, b.N = b.Sum+weight*a.Score, b.Squares+weight*a.Score*a.Score, b.N+weight
-	}
+	t.differences[at].AddTimes(after.mean-before.mean, weight)
+	t.before[at].AddTimes(before.mean, weight)
 	t.beyond = t.beyond || min(after.low, before.low) < 0 || max(after.high, before.high) > 1
 	t.candidate += weight * after.mean
 	t.baseline += weight * before.mean
@@ -95,33 +89,24 @@ func (t *tally) list(c Case, candidate, baseline []Answer, after, before spread)
 	}
 }
 
-// counts gives how many comparisons only the candidate and only the baseline won, and how many there were.
+// counts gives how many cases only the candidate and only the baseline got right. Where cases were asked repeatedly
+// they are the counts of whole cases that have the same mean and the same sum of squares as the mean differences.
 func (t *tally) counts() stats.Pairs {
-	var p stats.Pairs
+	var sum, squares, n float64
 	for _, d := range t.differences {
-		p.Better += (d.Squares + d.Sum) / 2
-		p.Worse += (d.Squares - d.Sum) / 2
-		p.N += d.N
+		sum, squares, n = sum+d.Sum, squares+d.Squares, n+d.N
 	}
-	const rounding = 1e-9 // of sums of thirds
-	p.Better, p.Worse = round(p.Better, rounding*p.N), round(p.Worse, rounding*p.N)
-	return p
+	squares = max(squares, math.Abs(sum))
+	return stats.Pairs{Better: (squares + sum) / 2, Worse: (squares - sum) / 2, N: n}
 }
 
-func round(v, tolerance float64) float64 {
-	if whole := math.Round(v); math.Abs(v-whole) <= tolerance {
-		return whole
-	}
-	return v
-}
-
-// grouped says whether some of the answers depend on one another.
-func (t *tally) grouped() bool { return len(t.differences) < int(t.weight)*t.samples }
+// grouped says whether cases depend on one another, or one counts as several.
+func (t *tally) grouped() bool { return len(t.differences) < int(t.weight) }
 
 func (t *tally) mean(sum float64) float64 { return sum / t.weight }
 
 // spread is what one side's answers to one case say.
-type spread struct{ mean, variance, low, high float64 }
+type spread struct{ mean, low, high float64 }
 
 func spreadOf(answers []Answer) spread {
 	s := spread{low: answers[0].Score, high: answers[0].Score}
@@ -130,11 +115,7 @@ func spreadOf(answers []Answer) spread {
 		s.low, s.high = min(s.low, a.Score), max(s.high, a.Score)
 	}
 	if s.low == s.high {
-		s.mean = s.low
-		return s
-	}
-	for _, a := range answers {
-		s.variance += (a.Score - s.mean) * (a.Score - s.mean) / float64(len(answers))
+		s.mean = s.low // without the rounding of a sum
 	}
 	return s
 }

@@ -110,6 +110,7 @@ type Capability struct {
 	Corpus string  `json:"corpus" jsonschema:"description=corpus whose held-out documents are asked"`
 	Items  int     `json:"items,omitempty" jsonschema:"description=cases at most; default 400"`
 	Margin float64 `json:"margin,omitempty" jsonschema:"description=drop that is still accepted in the metric's unit; default 0.05"`
+	Exact  bool    `json:"exact,omitempty" jsonschema:"description=judge by exact limits (betting): they assume nothing of the scores but that they lie between 0 and 1\\, and ask for more cases"`
 }
 
 // RolloutPolicy says how a candidate gets traffic.

@@ -1,8 +1,10 @@
 package stats
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // Bounded is what betting says of a mean: a lower limit, an upper limit, each exact at the one-sided level asked
@@ -116,17 +118,17 @@ func BettingPower(clusters []Total, low, high, mean, floor, alpha float64, r Res
 	is, _ := ratio(sums)
 	random := rand.New(rand.NewPCG(r.Seed, 0x9e3779b97f4a7c15))
 	at, bar, proven := (floor-low)/(high-low), LogLevel(alpha), 0
-	again := make([]Total, len(sums))
+	largest := slices.MaxFunc(sums, func(a, b Total) int { return cmp.Compare(a.N, b.N) }).N
+	drawn := make([]wager, len(sums)) // at random, so in a random order, too
 	for range r.Rounds {
-		for i := range again {
+		for i := range drawn {
 			t := sums[random.IntN(len(sums))]
-			again[i] = Total{N: t.N, Sum: min(max(t.Sum+(mean-is)*t.N, low*t.N), high*t.N)}
+			size := t.N / largest
+			won := (t.Sum + (mean-is-low)*t.N) / ((high - low) * largest)
+			drawn[i] = wager{won: min(max(won, 0), size), size: size}
 		}
-		up, _, err := wagersOn(again, low, high, alpha, random)
-		if err != nil {
-			return 0, err
-		}
-		if at == 0 || capital(up, at) >= bar {
+		stake(drawn, alpha)
+		if at == 0 || capital(drawn, at) >= bar {
 			proven++
 		}
 	}

@@ -22,6 +22,7 @@ type Interval struct {
 	Mean                        float64
 	PercentileLow, PercentileUp float64
 	Low, High                   float64 // bias-corrected and accelerated (BCa)
+	PDrop                       float64 // one-sided p-value of "the mean is at least zero": the level at which High is zero
 }
 
 // Bootstrap resamples whole clusters of values (paired differences, for example) and gives limits of the mean over
@@ -46,11 +47,15 @@ func Bootstrap(clusters []Total, alpha float64, r Resampling) (Interval, error) 
 	out := Interval{Mean: mean, PercentileLow: quantile(means, alpha), PercentileUp: quantile(means, 1-alpha)}
 	if means[0] == means[len(means)-1] {
 		out.Low, out.High = mean, mean
+		if mean >= 0 {
+			out.PDrop = 1
+		}
 		return out, nil
 	}
 	bias, acceleration := bias(means, mean), acceleration(sums)
 	out.Low = quantile(means, corrected(alpha, bias, acceleration))
 	out.High = quantile(means, corrected(1-alpha, bias, acceleration))
+	out.PDrop = drop(means, bias, acceleration)
 	return out, nil
 }
 
@@ -110,6 +115,22 @@ func corrected(level, bias, acceleration float64) float64 {
 	return distuv.UnitNormal.CDF(bias + z/(1-acceleration*z))
 }
 
+// drop gives the level at which BCa's upper limit is zero; 0 where every resampled mean lies below zero.
+func drop(sorted []float64, bias, acceleration float64) float64 {
+	below, _ := slices.BinarySearch(sorted, 0)
+	switch below {
+	case len(sorted):
+		return 0
+	case 0:
+		return 1
+	}
+	y := distuv.UnitNormal.Quantile(float64(below)/float64(len(sorted))) - bias
+	if 1+acceleration*y <= 0 {
+		return 1
+	}
+	return distuv.UnitNormal.Survival(y/(1+acceleration*y) - bias)
+}
+
 // quantile interpolates between order statistics (Hyndman and Fan's type 7).
 func quantile(sorted []float64, level float64) float64 {
 	at := level * float64(len(sorted)-1)
@@ -122,24 +143,21 @@ func quantile(sorted []float64, level float64) float64 {
 
 // ExtraReach says by how many standard errors the lower one of [Bootstrap]'s BCa limit and Student's limit lies
 // below Student's on average: skewness moves the BCa limit, and so does chance, both in the values and in the draws.
+// lean is the mean's skewness, see [Lean].
 // Source: the second-order expansion of the BCa limit, Hall, The Bootstrap and Edgeworth Expansion (1992), section 3.10.
-func ExtraReach(clusters []Total, alpha float64, r Resampling) (float64, error) {
-	if !(inside(alpha) && alpha < 0.5) || r.Rounds < 0 {
-		return 0, bad("level %v with %d rounds", alpha, r.Rounds)
-	}
-	sums, err := filled(clusters)
-	if err != nil {
-		return 0, err
+func ExtraReach(clusters, lean, alpha float64, r Resampling) (float64, error) {
+	if !(inside(alpha) && alpha < 0.5) || r.Rounds < 0 || !finite(clusters, lean) || clusters < 2 {
+		return 0, bad("%v clusters with skewness %v at level %v with %d rounds", clusters, lean, alpha, r.Rounds)
 	}
 	if r.Rounds == 0 {
 		r.Rounds = usualRounds
 	}
-	groups, bar := float64(len(sums)), distuv.UnitNormal.Quantile(1-alpha)
-	turn := 2*bar*bar + 1
-	expected := bar - turn*acceleration(sums) - distuv.StudentsT{Sigma: 1, Nu: groups - 1}.Quantile(1-alpha)
+	bar := distuv.UnitNormal.Quantile(1 - alpha)
+	turn := (2*bar*bar + 1) / 6
+	expected := bar - turn*lean - distuv.StudentsT{Sigma: 1, Nu: clusters - 1}.Quantile(1-alpha)
 	height, middle := distuv.UnitNormal.Prob(bar), distuv.UnitNormal.Prob(0)
 	draws := (alpha*(1-alpha)/(height*height) + 1/(middle*middle) - 2*alpha/(height*middle)) / float64(r.Rounds)
-	values := turn * math.Sqrt(6) / (6 * groups)
+	values := turn * math.Sqrt(6) / clusters
 	spread := math.Sqrt(draws + values*values)
 	at := expected / spread
 	return expected*distuv.UnitNormal.CDF(at) + spread*distuv.UnitNormal.Prob(at), nil

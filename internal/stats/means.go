@@ -16,10 +16,13 @@ type Total struct {
 }
 
 // Add puts a value into the cluster.
-func (t *Total) Add(v float64) {
-	t.Sum += v
-	t.Squares += v * v
-	t.N++
+func (t *Total) Add(v float64) { t.AddTimes(v, 1) }
+
+// AddTimes puts a value into the cluster so many times.
+func (t *Total) AddTimes(v, times float64) {
+	t.Sum += times * v
+	t.Squares += times * v * v
+	t.N += times
 }
 
 // TotalsOf sums up clusters of values.

@@ -110,39 +110,48 @@ func atLeast(x, n int, p float64) float64 {
 	return mathext.RegIncBeta(float64(x), float64(n-x+1), p)
 }
 
-// StudentPower gives the probability that a one-sided t test at level alpha sees an effect of so many standard
-// errors.
-func StudentPower(effect, freely, alpha float64) (float64, error) {
-	if !finite(effect, freely) || freely < 1 || !(inside(alpha) && alpha < 0.5) {
-		return 0, bad("an effect of %v standard errors with %v degrees of freedom at level %v", effect, freely, alpha)
+// Studied is what [ClusterLimits] sees: an effect of so many standard errors, with degrees of freedom. Lean is the
+// skewness of the mean: where low values lie further out than high ones it is negative, and a limit is seldom
+// where the normal approximation has it, because what lowers the mean widens the limit.
+type Studied struct{ Effect, Freely, Lean float64 }
+
+// StudentPower gives the probability that a one-sided t test at level alpha sees the effect.
+// Source: the noncentral t distribution; the correlation of mean and variance by Hall, The Bootstrap and Edgeworth
+// Expansion (1992), section 2.6.
+func StudentPower(s Studied, alpha float64) (float64, error) {
+	if !finite(s.Effect, s.Freely, s.Lean) || s.Freely < 1 || !(inside(alpha) && alpha < 0.5) {
+		return 0, bad("an effect of %v standard errors with %v degrees of freedom and skewness %v at level %v", s.Effect, s.Freely, s.Lean, alpha)
 	}
-	bar := distuv.StudentsT{Sigma: 1, Nu: freely}.Quantile(1 - alpha)
-	if freely > manyFreely {
+	bar := distuv.StudentsT{Sigma: 1, Nu: s.Freely}.Quantile(1 - alpha)
+	effect := bar + (s.Effect-bar)/math.Sqrt(min(max(1-s.Lean*bar, 0.25), 4))
+	if s.Freely > manyFreely {
 		return distuv.UnitNormal.CDF(effect - bar), nil
 	}
 	if effect-bar > 10 {
 		return 1, nil
 	}
-	return 1 - distuv.NoncentralT{Nu: freely, Mu: effect}.CDF(bar), nil
+	return 1 - distuv.NoncentralT{Nu: s.Freely, Mu: effect}.CDF(bar), nil
+}
+
+// Lean gives the skewness of clusters' mean, as [Studied] wants it.
+func Lean(clusters []Total) (float64, error) {
+	sums, err := filled(clusters)
+	if err != nil {
+		return 0, err
+	}
+	return 6 * acceleration(sums), nil
+}
+
+// FewerDegrees gives the level at which a test by the normal distribution is as strict as one by t at alpha.
+func FewerDegrees(alpha, freely float64) (float64, error) {
+	if !(inside(alpha) && alpha < 0.5) || !(freely >= 1) {
+		return 0, bad("level %v with %v degrees of freedom", alpha, freely)
+	}
+	return distuv.UnitNormal.Survival(distuv.StudentsT{Sigma: 1, Nu: freely}.Quantile(1 - alpha)), nil
 }
 
 // manyFreely is from how many degrees of freedom t is normal for any purpose here.
 const manyFreely = 5000
-
-// StudentEffect gives the effect, in standard errors, that a one-sided t test at level alpha sees with the
-// probability power.
-func StudentEffect(power, freely, alpha float64) (float64, error) {
-	if !(power >= 0.5 && power < 1) {
-		return 0, bad("power %v, want one from 0.5 to 1", power)
-	}
-	if _, err := StudentPower(0, freely, alpha); err != nil {
-		return 0, err
-	}
-	return Smallest(0, 1000, func(effect float64) bool {
-		p, _ := StudentPower(effect, freely, alpha) // checked above
-		return p >= power
-	}), nil
-}
 
 // Smallest gives the smallest x between low and high at which holds is true, to one part in 1,000; it
 // changes once. high where it never does.

@@ -73,16 +73,45 @@ func TestStudentPowerIsWhatSimulationSees(t *testing.T) {
 				seen++
 			}
 		}
-		within(t, seen, runs, func() (float64, error) { return StudentPower(2, float64(n-1), 0.05) })
+		within(t, seen, runs, func() (float64, error) { return StudentPower(Studied{Effect: 2, Freely: float64(n - 1)}, 0.05) })
 	}
 	for _, freely := range []float64{14, 100, 4999, 5001, 1e6} {
-		effect, err := StudentEffect(0.8, freely, 0.05)
+		p, err := StudentPower(Studied{Effect: 2.4865 + 1.8/freely, Freely: freely}, 0.05)
 		require.NoError(t, err)
-		require.InDelta(t, 2.4865+1.8/freely, effect, 0.01)
-		p, err := StudentPower(effect, freely, 0.05)
+		require.InDelta(t, 0.8, p, 2e-3)
+		level, err := FewerDegrees(0.05, freely)
 		require.NoError(t, err)
-		require.InDelta(t, 0.8, p, 1e-3)
+		require.InDelta(t, 0.05, level, 0.16/freely+1e-6)
 	}
+}
+
+// Where drops lie further out than gains, t sees an effect less often than the noncentral distribution has it.
+func TestStudentPowerKnowsSkewness(t *testing.T) {
+	t.Parallel()
+	runs, seen, lean := sized(3000, 30_000), int64(0), 0.0
+	random := rand.New(rand.NewPCG(2, 29))
+	for range runs {
+		sums := make([]Total, 150)
+		for i := range sums {
+			sums[i].Add(2.5/math.Sqrt(150) + 1 - random.ExpFloat64())
+		}
+		limits, err := ClusterLimits(sums, 0.05)
+		require.NoError(t, err)
+		if limits.Low > 0 {
+			seen++
+		}
+		one, err := Lean(sums)
+		require.NoError(t, err)
+		lean += one / float64(runs)
+	}
+	require.InDelta(t, -2/math.Sqrt(150), lean, 0.02)
+	within(t, seen, runs, func() (float64, error) {
+		p, err := StudentPower(Studied{Effect: 2.5, Freely: 149, Lean: lean}, 0.05)
+		require.NoError(t, err)
+		without, err := StudentPower(Studied{Effect: 2.5, Freely: 149}, 0.05)
+		require.Less(t, p, without-0.02)
+		return p, err
+	})
 }
 
 // The level that Tango's test really has, over rates at which pairs differ. Where there are hardly more discordant
@@ -113,9 +142,9 @@ func TestPowersThatCannotBe(t *testing.T) {
 	}
 	_, err := TangoPower(Comparison{10, 0.1, 0}, 0, 0.05)
 	require.ErrorIs(t, err, ErrInput)
-	_, err = StudentPower(math.NaN(), 3, 0.05)
+	_, err = StudentPower(Studied{Effect: math.NaN(), Freely: 3}, 0.05)
 	require.ErrorIs(t, err, ErrInput)
-	_, err = StudentEffect(1, 3, 0.05)
+	_, err = FewerDegrees(0.05, 0)
 	require.ErrorIs(t, err, ErrInput)
 	same, err := TangoPower(Comparison{1000, 0, 0}, 0.05, 0.05)
 	require.NoError(t, err)

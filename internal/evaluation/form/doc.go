@@ -11,6 +11,7 @@
 //	    ask: generate          # generate, choice, likelihood or retrieval
 //	    score: token-f1        # or {name: numeric, settings: {relative: 0.01}}
 //	    margin: 0.05           # drop that is still accepted; 0.05 where scores lie between 0 and 1
+//	    exact: false           # judge by exact limits, which ask for more cases; scores must lie between 0 and 1
 //	    split: gate
 //	    tags: [faq]
 //	    sampling: {temperature: 0, top_p: 1, max_tokens: 64, samples: 1, seed: 7}

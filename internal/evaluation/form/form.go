@@ -26,6 +26,7 @@ type capabilityForm struct {
 	Ask      string        `yaml:"ask,omitempty"`
 	Score    scorerForm    `yaml:"score,omitempty"`
 	Margin   *float64      `yaml:"margin,omitempty"`
+	Exact    bool          `yaml:"exact,omitempty"`
 	Split    string        `yaml:"split,omitempty"`
 	Tags     []string      `yaml:"tags,omitempty"`
 	Sampling *samplingForm `yaml:"sampling,omitempty"`

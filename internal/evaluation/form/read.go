@@ -223,7 +223,7 @@ func (r *reader) scorer(made *evaluation.Capability, c capabilityForm, at place)
 		r.fault(at, "score: %v", err)
 		return
 	}
-	made.Metric = scorer.Metric
+	made.Metric, made.Exact = scorer.Metric, c.Exact
 	switch {
 	case c.Margin != nil:
 		made.Margin = *c.Margin

@@ -47,7 +47,7 @@ func Write(s evaluation.Suite, to Creator) error {
 }
 
 func capabilityOf(c evaluation.Capability) (capabilityForm, error) {
-	out := capabilityForm{Name: c.Name, Ask: c.Kind, Margin: &c.Margin, Tags: c.Tags, Files: []string{c.Name + ".jsonl"}}
+	out := capabilityForm{Name: c.Name, Ask: c.Kind, Margin: &c.Margin, Exact: c.Exact, Tags: c.Tags, Files: []string{c.Name + ".jsonl"}}
 	if c.Scorer == nil {
 		return out, lifecycle.Errorf(lifecycle.Invalid, "capability %s has no scorer, and the form needs one", c.Name)
 	}

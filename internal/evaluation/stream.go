@@ -1,0 +1,282 @@
+package evaluation
+
+import (
+	"bufio"
+	"errors"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"iter"
+	"slices"
+
+	"github.com/refitml/refit/internal/lifecycle"
+)
+
+// Files is a gate's question whose suite and answers lie in files. Of the suite it asks what gates may ask.
+type Files struct {
+	Gate      // without Suite and answers
+	Tree      fs.FS
+	Candidate func() (io.ReadCloser, error)
+	Baseline  func() (io.ReadCloser, error) // nil where nothing serves yet
+}
+
+// JudgeFiles is Judge on files. Where they are in good order (each release answered the suite's cases in the suite's
+// order) they are read side by side, and memory holds the sums of groups and sixteen bytes a case; where anything is out
+// of order they are read whole, and Judge says what is wrong. An error means that a file could not be read.
+func JudgeFiles(f Files) (lifecycle.Verdict, Report, error) {
+	f.Policy.defaults()
+	sums, err := f.sums()
+	if errors.Is(err, errDisorder) {
+		return f.judgeWhole()
+	}
+	if err != nil {
+		return lifecycle.Verdict{}, Report{}, err
+	}
+	v, report := f.conclude(sums, f.Policy.rules())
+	return v, report, nil
+}
+
+// errDisorder says that files cannot be judged as they stream.
+var errDisorder = errors.New("files are not in order")
+
+// judgeWhole reads everything and judges.
+func (f Files) judgeWhole() (v lifecycle.Verdict, r Report, err error) {
+	if f.Suite, err = ReadSuite(f.Tree); err != nil {
+		return v, r, err
+	}
+	if f.Suite, err = f.Suite.Only(GateSplit); err != nil {
+		return v, r, err
+	}
+	read := func(open func() (io.ReadCloser, error)) (Answers, error) {
+		file, err := open()
+		if err != nil {
+			return Answers{}, err
+		}
+		defer file.Close()
+		return ReadAnswers(file)
+	}
+	if f.CandidateAnswer, err = read(f.Candidate); err != nil {
+		return v, r, lifecycle.Wrap(err, "the candidate's answers")
+	}
+	if f.Gate.Baseline != "" {
+		if f.BaselineAnswer, err = read(f.Baseline); err != nil {
+			return v, r, lifecycle.Wrap(err, "the baseline's answers")
+		}
+	}
+	v, r = Judge(f.Gate)
+	return v, r, nil
+}
+
+// sums reads files side by side. Whatever is not as it should be is errDisorder.
+func (f Files) sums() ([]*tally, error) {
+	suite, cases, err := openSuite(f.Tree)
+	if err != nil {
+		return nil, errDisorder
+	}
+	defer cases.Close()
+	candidate, err := f.stream(f.Candidate, f.Gate.Candidate)
+	if err != nil {
+		return nil, err
+	}
+	defer candidate.Close()
+	baseline := candidate
+	if f.Gate.Baseline != "" {
+		if baseline, err = f.stream(f.Baseline, f.Gate.Baseline); err != nil {
+			return nil, err
+		}
+		defer baseline.Close()
+	}
+	sums := newSums(suite, f.Policy)
+	for chunk, err := range chunks(suite, cases) {
+		if err != nil {
+			return nil, errDisorder
+		}
+		for _, c := range chunk {
+			if err := sums.add(c, candidate, baseline); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !sums.whole() || candidate.more() || baseline.more() {
+		return nil, errDisorder
+	}
+	return sums.list, nil
+}
+
+// summed is what was read so far.
+type summed struct {
+	list   []*tally
+	byName map[string]*tally
+	search map[string]int  // cases of the other split, by capability
+	apart  map[string]bool // groups of the other split
+	tried  map[uint64]bool // what the other split asks
+	asked  []uint64        // what gates ask
+	seed   maphash.Seed
+	seen   []uint64 // hashes of case IDs: two that are equal are read whole, and told apart or not
+}
+
+func newSums(s Suite, p Policy) *summed {
+	out := &summed{byName: map[string]*tally{}, search: map[string]int{}, apart: map[string]bool{}, tried: map[uint64]bool{}, seed: maphash.MakeSeed()}
+	for _, c := range s.Capabilities {
+		t := newTally(c)
+		out.list, out.byName[c.Name] = append(out.list, t), t
+	}
+	if slices.ContainsFunc(p.Exact, func(name string) bool { return out.byName[name] == nil }) {
+		out.byName = nil // fits no case
+	}
+	return out
+}
+
+func (s *summed) add(c Case, candidate, baseline *answerStream) error {
+	t := s.byName[c.Capability]
+	if t == nil {
+		return errDisorder
+	}
+	s.seen = append(s.seen, maphash.String(s.seed, c.ID))
+	if c.Split != "" && c.Split != GateSplit {
+		s.search[c.Capability]++
+		s.apart[c.Group], s.tried[c.asks()] = true, true
+		return nil
+	}
+	s.asked = append(s.asked, c.asks())
+	binary, samples := t.Binary(), t.Samples()
+	after, err := candidate.take(c, samples, binary)
+	if err != nil {
+		return err
+	}
+	before := after
+	if baseline != candidate {
+		if before, err = baseline.take(c, samples, binary); err != nil {
+			return err
+		}
+	}
+	t.add(c, after, before)
+	return nil
+}
+
+// whole says whether every capability has its cases, each once, and no group and no question lies in both splits.
+func (s *summed) whole() bool {
+	slices.Sort(s.seen)
+	if len(slices.Compact(s.seen)) < len(s.seen) {
+		return false
+	}
+	if len(s.tried) > 0 && slices.ContainsFunc(s.asked, func(what uint64) bool { return s.tried[what] }) {
+		return false
+	}
+	return !slices.ContainsFunc(s.list, func(t *tally) bool {
+		for group := range s.apart {
+			if _, both := t.groups[group]; both {
+				return true
+			}
+		}
+		return t.cases == 0 || t.cases+s.search[t.Name] != t.Items
+	})
+}
+
+// openSuite reads a suite's head, and opens its cases.
+func openSuite(tree fs.FS) (Suite, fs.File, error) {
+	raw, err := fs.ReadFile(tree, SuiteFile)
+	if err != nil {
+		return Suite{}, nil, err
+	}
+	var s Suite
+	if err := strictly(raw, &s); err != nil {
+		return s, nil, err
+	}
+	cases, err := tree.Open(CasesFile)
+	return s, cases, err
+}
+
+// chunks gives cases some at a time, each chunk checked as a suite of its own.
+func chunks(s Suite, r io.Reader) iter.Seq2[[]Case, error] {
+	const size = 4096
+	return func(yield func([]Case, error) bool) {
+		lines := scanner(r)
+		chunk := make([]Case, 0, size)
+		for {
+			chunk = chunk[:0]
+			for len(chunk) < size && lines.Scan() {
+				var c Case
+				if err := strictly(lines.Bytes(), &c); err != nil {
+					yield(nil, err)
+					return
+				}
+				chunk = append(chunk, c)
+			}
+			if err := lines.Err(); err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(chunk) == 0 {
+				return
+			}
+			if !yield(chunk, part(s, chunk).Check()) {
+				return
+			}
+		}
+	}
+}
+
+// part gives a suite of some cases, with the capabilities that they belong to.
+func part(s Suite, cases []Case) Suite {
+	count := map[string]int{}
+	for _, c := range cases {
+		count[c.Capability]++
+	}
+	out := s
+	out.Cases, out.Capabilities = cases, nil
+	for _, c := range s.Capabilities {
+		if c.Items = count[c.Name]; c.Items > 0 {
+			out.Capabilities = append(out.Capabilities, c)
+		}
+	}
+	return out
+}
+
+func scanner(r io.Reader) *bufio.Scanner {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	return lines
+}
+
+// answerStream reads answers one by one.
+type answerStream struct {
+	io.Closer
+	lines *bufio.Scanner
+	taken []Answer
+}
+
+// stream opens answers and checks whose they are.
+func (f Files) stream(open func() (io.ReadCloser, error), release lifecycle.Digest) (*answerStream, error) {
+	file, err := open()
+	if err != nil {
+		return nil, err
+	}
+	s := &answerStream{Closer: file, lines: scanner(file)}
+	var head Answers
+	if !s.lines.Scan() || strictly(s.lines.Bytes(), &head) != nil || head.Suite != f.SuiteDigest || head.Release != release {
+		file.Close()
+		return nil, errDisorder
+	}
+	return s, nil
+}
+
+// take gives the answers to a case; they hold until the next ones are taken.
+func (s *answerStream) take(c Case, samples int, binary bool) ([]Answer, error) {
+	s.taken = s.taken[:0]
+	for sample := range samples {
+		var a Answer
+		if !s.lines.Scan() || strictly(s.lines.Bytes(), &a) != nil || a.Case != c.ID {
+			return nil, errDisorder
+		}
+		var f faults
+		if f.answer(c, a, sample, samples, binary); len(f.list) > 0 {
+			return nil, errDisorder
+		}
+		s.taken = append(s.taken, a)
+	}
+	return s.taken, nil
+}
+
+// more says whether something follows, or could not be read.
+func (s *answerStream) more() bool { return s.lines.Scan() || s.lines.Err() != nil }
