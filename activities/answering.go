@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,23 +25,21 @@ import (
 // answersFile holds the answers in their artifact.
 const answersFile = "answers.jsonl"
 
-// Answer puts a suite to a release, through the code that users meet. Answers that are kept already are
-// reused; answers of a try that was cut off are gone on from. Answers that could not be scored are kept for the verdict,
-// which is then an error, and are asked for anew by the next run.
+// Answer puts a suite to a release, or a batch of its cases, through the code that users meet. Answers that are kept
+// already are reused; answers of a try on this machine that was cut off are gone on from. Answers that could not be scored
+// are kept for the verdict, which is then an error, and are asked for anew by the next run.
 func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
 	var progress report
 	ctx, done := long(ctx, progress.details)
 	defer done()
-	labels := map[string]string{reportLabel: "answers", suiteLabel: string(in.Suite), releaseLabel: string(in.Release)}
-	kept, err := e.Registry.LatestArtifact(ctx, in.Service, lifecycle.ReportArtifact, labels)
-	if err == nil {
-		cases, _ := strconv.Atoi(kept.Labels["cases"]) // written below
-		return steps.AnswerResult{Answers: kept.Digest, Cases: cases, Reused: true}, nil
-	}
-	if !lifecycle.Is(err, lifecycle.NotFound) {
-		return steps.AnswerResult{}, err
+	labels := answerLabels(in)
+	if kept, err := e.kept(ctx, in.Service, labels); err != nil || kept.Reused {
+		return kept, err
 	}
 	suite, err := e.readSuite(ctx, in.Suite)
+	if err == nil && in.Batch != nil {
+		suite, err = suite.Within(evaluation.Span(*in.Batch))
+	}
 	if err != nil {
 		return steps.AnswerResult{}, err
 	}
@@ -55,28 +54,55 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 	if err != nil {
 		return steps.AnswerResult{}, err
 	}
-	labels["cases"] = strconv.Itoa(len(list))
-	unscored := slices.ContainsFunc(list, func(a evaluation.Answer) bool { return a.Error != "" })
-	if unscored {
-		labels[reportLabel] = "answers without scores" // never reused: whoever asks again may have a judge that speaks
-	}
-	ref, err := e.keep(ctx, lifecycle.Artifact{
-		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact}, Service: in.Service, MadeBy: in.By,
-		Parents: []lifecycle.Digest{in.Suite}, Labels: labels,
-	}, func(to tree) error {
-		var out bytes.Buffer
-		if err := (evaluation.Answers{Suite: in.Suite, Release: in.Release, List: list}).Write(&out); err != nil {
-			return err
+	out, err := e.keepAnswers(ctx, in, []lifecycle.Digest{in.Suite}, labels, func(w io.Writer) (int, error) {
+		if slices.ContainsFunc(list, unscored) {
+			labels[reportLabel] += withoutScores
 		}
-		return to.write(answersFile, out.Bytes())
+		return len(list), evaluation.Answers{Suite: in.Suite, Release: in.Release, List: list}.Write(w)
 	})
+	if err == nil && !slices.ContainsFunc(list, unscored) {
+		e.forgetUnfinished(in)
+	}
+	return out, err
+}
+
+// kept gives answers that are there already; Reused is false where there are none.
+func (e Evaluation) kept(ctx context.Context, service string, labels map[string]string) (steps.AnswerResult, error) {
+	kept, err := e.Registry.LatestArtifact(ctx, service, lifecycle.ReportArtifact, labels)
+	if lifecycle.Is(err, lifecycle.NotFound) {
+		return steps.AnswerResult{}, nil
+	}
 	if err != nil {
 		return steps.AnswerResult{}, err
 	}
-	if !unscored {
-		e.forgetUnfinished(in)
+	answers, _ := strconv.Atoi(kept.Labels[casesLabel]) // written below
+	return steps.AnswerResult{Answers: kept.Digest, Cases: answers, Reused: true}, nil
+}
+
+// keepAnswers keeps what write wrote, with the number of answers that it gave.
+func (e Evaluation) keepAnswers(ctx context.Context, in steps.AnswerInput, parents []lifecycle.Digest, labels map[string]string, write func(io.Writer) (int, error)) (steps.AnswerResult, error) {
+	dir, cleanUp, err := e.scratch("answers")
+	if err != nil {
+		return steps.AnswerResult{}, err
 	}
-	return steps.AnswerResult{Answers: ref.Digest, Cases: len(list)}, nil
+	defer cleanUp()
+	file, err := dir.Create(answersFile)
+	if err != nil {
+		return steps.AnswerResult{}, fmt.Errorf("write answers: %w", err)
+	}
+	n, err := write(file)
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return steps.AnswerResult{}, err
+	}
+	labels[casesLabel] = strconv.Itoa(n)
+	ref, err := e.keepDir(ctx, lifecycle.Artifact{
+		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact}, Service: in.Service, MadeBy: in.By,
+		Parents: parents, Labels: labels,
+	}, string(dir))
+	return steps.AnswerResult{Answers: ref.Digest, Cases: n}, err
 }
 
 // whileNoCanary ends the context when the release meets users as a canary: the gate's requests would be counted
@@ -110,6 +136,9 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 	if unfinished != nil {
 		defer unfinished.Close()
 	}
+	if have, err = e.scoredBefore(ctx, in, have); err != nil {
+		return nil, err
+	}
 	answered := int64(len(have))
 	questions := suite.Questions()
 	show := func() {
@@ -125,7 +154,7 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 		Answered: func(a evaluation.Answer) {
 			answered++
 			show()
-			if unfinished == nil || a.Error != "" {
+			if unfinished == nil || unscored(a) {
 				return
 			}
 			if err := keepAnswer(unfinished, a); err != nil {
@@ -140,7 +169,11 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 }
 
 func (e Evaluation) unfinished(in steps.AnswerInput) string {
-	return filepath.Join(e.Unfinished, string(in.Release)+"-"+string(in.Suite)+".jsonl")
+	name := string(in.Release) + "-" + string(in.Suite)
+	if b := in.Batch; b != nil {
+		name += fmt.Sprintf("-%d-%d", b.From, b.To)
+	}
+	return filepath.Join(e.Unfinished, name+".jsonl")
 }
 
 func keepAnswer(to *os.File, a evaluation.Answer) error {
@@ -258,7 +291,7 @@ func (e Evaluation) served(ctx context.Context, in steps.AnswerInput) (*served, 
 		capacity += e.Capacity
 	}
 	// Half of the servers' places: users may be on the same ones.
-	s.parallel = min(max(1, capacity/2), 16)
+	s.parallel = min(max(1, capacity/2/max(1, in.AtOnce)), 16)
 	return s, nil
 }
 

@@ -18,8 +18,8 @@
 // nobody. Likewise a plan that cannot end in time refuses the start ("rollouts-planned"), and is a recorded answer.
 //
 // No loop continues as new, because none grows: a promotion's step is one long activity and costs about 20
-// events however long it lasts, what a person does costs about 20, a try of a job about 13, and tries are
-// bounded. The server takes 2,000 Updates of one run and 51,200 events, so a run cannot outgrow its history.
+// events however long it lasts, what a person does costs about 20, a try of a job about 13, a batch of a
+// suite's cases about 6, and tries and batches are bounded. The server takes 2,000 Updates of one run and 51,200 events, so a run cannot outgrow its history.
 // A loop that comes to renew something by timers has to continue as new, after its handlers are drained.
 //
 // Histories that a real server recorded are replayed in the tests; see testdata/README.md.

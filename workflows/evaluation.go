@@ -67,6 +67,9 @@ func (l *loop) answers(ctx workflow.Context, release, suite lifecycle.Digest) (l
 	if _, err := steps.LoadRelease.Run(ctx, steps.LoadInput{Service: l.service.Name, Release: release}); err != nil {
 		return "", err
 	}
+	if workflow.GetVersion(ctx, answersInBatches, workflow.DefaultVersion, 1) != workflow.DefaultVersion {
+		return l.answersInBatches(ctx, release, suite)
+	}
 	l.note(ctx, "answering", "release "+release.Short())
 	out, err := steps.AnswerSuite.Run(ctx, steps.AnswerInput{Service: l.service.Name, Release: release, Suite: suite, By: l.by})
 	return out.Answers, err

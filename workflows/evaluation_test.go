@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,12 +24,12 @@ func TestEvaluationLetsBothAnswerTheSameSuite(t *testing.T) {
 	require.Equal(t, lifecycle.PassOutcome, verdict.Outcome)
 	require.Equal(t, "abc", inputs(w, steps.PlanEvaluation)[0].Release)
 
-	asked := inputs(w, steps.AnswerSuite)
+	asked := inputs(w, steps.AnswerBatch)
 	require.Len(t, asked, 2)
 	require.Equal(t, []lifecycle.Digest{candidate, stable}, []lifecycle.Digest{asked[0].Release, asked[1].Release})
 	require.Equal(t, []lifecycle.Digest{suite, suite}, []lifecycle.Digest{asked[0].Suite, asked[1].Suite})
-	require.Equal(t, []string{"LoadRelease", "AnswerSuite", "LoadRelease", "AnswerSuite", "JudgeGate"},
-		w.order("LoadRelease", "AnswerSuite", "JudgeGate"))
+	side := []string{"LoadRelease", "PlanBatches", "AnswerBatch", "JoinAnswers"}
+	require.Equal(t, slices.Concat(side, side, []string{"JudgeGate"}), w.order(append(side, "JudgeGate")...))
 	judged := inputs(w, steps.JudgeGate)[0]
 	require.NotEqual(t, judged.CandidateAnswers, judged.BaselineAnswers)
 	require.Equal(t, w.plan, judged.Plan)
@@ -41,7 +42,7 @@ func TestEvaluationWithoutABaselineHasNothingToCompareWith(t *testing.T) {
 	w.plan.Verdict, w.plan.Baseline = nil, ""
 	_, err := w.evaluate(onlyService())
 	require.NoError(t, err)
-	require.Len(t, inputs(w, steps.AnswerSuite), 1)
+	require.Len(t, inputs(w, steps.AnswerBatch), 1)
 	require.Empty(t, inputs(w, steps.JudgeGate)[0].BaselineAnswers)
 }
 
@@ -52,7 +53,7 @@ func TestAQuestionThatWasAnsweredIsNotAskedAgain(t *testing.T) {
 	verdict, err := w.evaluate(onlyService())
 	require.NoError(t, err, "a refusal is a verdict, not an error")
 	require.Equal(t, lifecycle.RegressOutcome, verdict.Outcome)
-	require.Empty(t, inputs(w, steps.AnswerSuite))
+	require.Empty(t, inputs(w, steps.AnswerBatch))
 }
 
 func TestEvaluationThatCannotBeDoneIsNoVerdict(t *testing.T) {
@@ -60,7 +61,9 @@ func TestEvaluationThatCannotBeDoneIsNoVerdict(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"no plan":    func(w *world) { fails(w, steps.PlanEvaluation, lifecycle.Corrupt, "no") },
 		"not loaded": func(w *world) { fails(w, steps.LoadRelease, lifecycle.Corrupt, "no") },
-		"no answers": func(w *world) { fails(w, steps.AnswerSuite, lifecycle.Corrupt, "no") },
+		"no batches": func(w *world) { fails(w, steps.PlanBatches, lifecycle.Corrupt, "no") },
+		"no answers": func(w *world) { fails(w, steps.AnswerBatch, lifecycle.Corrupt, "no") },
+		"not all":    func(w *world) { fails(w, steps.JoinAnswers, lifecycle.Corrupt, "no") },
 		"no judge":   func(w *world) { fails(w, steps.JudgeGate, lifecycle.Corrupt, "no") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -119,6 +119,9 @@ func (l *loop) markdown() string {
 	if l.state.Release != "" {
 		fmt.Fprintf(&b, "\nrelease `%s`\n", l.state.Release)
 	}
+	if a := l.state.Answered; a != nil {
+		fmt.Fprintf(&b, "\n%s %d of %d answers\n", lifecycle.Bar(int64(a.Done), int64(a.Of)), a.Done, a.Of)
+	}
 	if r := l.state.Rollout; r != nil {
 		fmt.Fprintf(&b, "\nstep %d of %d at %s, paused: %t, waits for approval: %t\n",
 			r.Step+1, r.StepsTotal, r.Share, r.Paused, r.AwaitsApproval)

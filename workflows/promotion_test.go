@@ -95,7 +95,7 @@ func TestPromotionLetsTheReleaseBeEvaluated(t *testing.T) {
 	w.plan.Verdict = nil
 	_, err := w.promote(onlyService())
 	require.NoError(t, err)
-	require.Len(t, inputs(w, steps.AnswerSuite), 2, "candidate and baseline answer, in a run of their own")
+	require.Len(t, inputs(w, steps.AnswerBatch), 2, "candidate and baseline answer, in a run of their own")
 	plans := inputs(w, steps.PlanEvaluation)
 	require.Len(t, plans, 2)
 	require.Equal(t, string(candidate), plans[1].Release, "what was planned is what is evaluated")
@@ -118,7 +118,7 @@ func TestPromotionSharesAnEvaluationThatRunsAlready(t *testing.T) {
 			_, err := w.promote(onlyService())
 			require.Equal(t, kind, steps.KindOf(err))
 			require.Equal(t, []steps.SharedInput{{WorkflowID: id}}, inputs(w, steps.AwaitVerdict))
-			require.Empty(t, inputs(w, steps.AnswerSuite))
+			require.Empty(t, inputs(w, steps.AnswerBatch))
 		})
 	}
 }
@@ -128,7 +128,7 @@ func TestPromotionWithoutAnAnswerFromTheGateFails(t *testing.T) {
 	w := newWorld(t)
 	w.plan.Verdict = nil
 	id := steps.EvaluationWorkflowID("docs", candidate, stable, suite)
-	on(w, steps.AnswerSuite, func(ctx context.Context, _ steps.AnswerInput) (steps.AnswerResult, error) {
+	on(w, steps.AnswerBatch, func(ctx context.Context, _ steps.AnswerInput) (steps.AnswerResult, error) {
 		return steps.AnswerResult{}, w.untilCanceled(ctx, func() { w.CancelWorkflowByID(id, "") }) // in the Temporal UI
 	})
 	_, err := w.promote(onlyService())

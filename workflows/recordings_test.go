@@ -29,6 +29,16 @@ func asItIs(*world) {}
 func recordings() []recording {
 	return slices.Concat(promotionRecordings(), interventionRecordings(), policyRecordings(), makingRecordings(), []recording{
 		{loop: steps.EvaluateRelease, name: "straight", input: onlyService(), script: unjudged, status: completed},
+		{loop: steps.EvaluateRelease, name: "in-batches", input: onlyService(), script: fiveBatches, status: completed},
+		{loop: steps.EvaluateRelease, name: "a-batch-retried", input: onlyService(), script: func(w *world) {
+			fiveBatches(w)
+			retriedOnce(w, steps.AnswerBatch, steps.AnswerResult{Answers: suite, Cases: 9})
+		}, status: completed},
+		{loop: steps.EvaluateRelease, name: "answered-before", input: onlyService(), script: func(w *world) {
+			unjudged(w)
+			gives(w, steps.PlanBatches, steps.AnswerPlan{Answers: suite, Questions: 45})
+		}, status: completed},
+		{loop: steps.EvaluateRelease, name: "a-batch-failed", input: onlyService(), script: thirdBatchFails, status: failed},
 		{loop: steps.EvaluateRelease, name: "judged-before", input: onlyService(), script: asItIs, status: completed},
 		{loop: steps.EvaluateRelease, name: "failed", input: onlyService(), script: func(w *world) {
 			unjudged(w)
@@ -113,7 +123,7 @@ func retriedOnce[In, Out any](w *world, step steps.Step[In, Out], out Out) {
 // evaluateWhile starts the evaluation that the promotion will ask for before it asks, and lets it go on until
 // the promotion waits for it.
 func (w *world) evaluateWhile(waits string) {
-	on(w, steps.AnswerSuite, func(ctx context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
+	on(w, steps.AnswerBatch, func(ctx context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
 		ctx, end := context.WithCancel(ctx)
 		defer end()
 		go func() {

@@ -118,6 +118,13 @@ func (w *world) bindCommon() {
 	on(w, steps.AnswerSuite, func(_ context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
 		return steps.AnswerResult{Answers: lifecycle.DigestOf([]byte("answers of " + in.Release)), Cases: 9}, nil
 	})
+	gives(w, steps.PlanBatches, steps.AnswerPlan{Questions: 9, Batches: []steps.Batch{{From: 0, To: 9}}, AtOnce: 2})
+	on(w, steps.AnswerBatch, func(_ context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
+		return steps.AnswerResult{Answers: batchOf(in), Cases: in.Batch.To - in.Batch.From}, nil
+	})
+	on(w, steps.JoinAnswers, func(_ context.Context, in steps.JoinInput) (steps.AnswerResult, error) {
+		return steps.AnswerResult{Answers: lifecycle.DigestOf([]byte("answers of " + in.Release)), Cases: 9}, nil
+	})
 	on(w, steps.JudgeGate, func(_ context.Context, in steps.JudgeGateInput) (lifecycle.Verdict, error) {
 		return lifecycle.Verdict{
 			Candidate: in.Plan.Candidate, Baseline: in.Plan.Baseline, Suite: in.Plan.Suite, Outcome: lifecycle.PassOutcome,

@@ -215,6 +215,17 @@ func (a *app) statusOfAll(cmd *cobra.Command) error {
 	})
 }
 
+func evaluationLine(e control.RunningEvaluation) string {
+	line := "no worker answers"
+	if e.State != nil {
+		line = e.State.Phase + ": " + e.State.Reason
+	}
+	if e.Progress != nil {
+		line += " " + e.Progress.Line()
+	}
+	return line
+}
+
 func printStatus(w io.Writer, s control.StatusResult) {
 	fmt.Fprintf(w, "service      %s, declaration version %d\n", s.Service, s.Version)
 	fmt.Fprintf(w, "stable       %s (generation %d%s)\n", orNone(s.Route.Stable), s.Route.Generation, answering(s, s.Route.Stable))
@@ -239,6 +250,10 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	}
 	if r := s.Rollout; r != nil {
 		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
+	}
+	for _, e := range s.Evaluations {
+		fmt.Fprintf(w, "%-12s %s\n", lifecycle.EvaluationLoop, evaluationLine(e))
+		fmt.Fprintf(w, "%-12s workflow %s %s\n", "", e.WorkflowID, e.URL)
 	}
 	for _, l := range s.Loops {
 		says := "no worker answers"

@@ -24,11 +24,12 @@ type StatusResult struct {
 	Version     int                      `json:"version"` // of the declaration
 	Route       lifecycle.Route          `json:"route"`
 	WayBack     WayBack                  `json:"way_back"`
-	Rollout     *lifecycle.Rollout       `json:"rollout,omitempty"`  // the newest
-	Loops       []LoopStatus             `json:"loops"`              // exclusive loops that are running
-	Gateways    []registry.GatewayReport `json:"gateways"`           // live ones
-	Behind      []string                 `json:"behind"`             // live gateways that have not applied the route yet
-	Restored    string                   `json:"restored,omitempty"` // why this registry seems to be an older one than the gateways know
+	Rollout     *lifecycle.Rollout       `json:"rollout,omitempty"`     // the newest
+	Loops       []LoopStatus             `json:"loops"`                 // exclusive loops that are running
+	Evaluations []RunningEvaluation      `json:"evaluations,omitempty"` // that are running, as far as Temporal tells
+	Gateways    []registry.GatewayReport `json:"gateways"`              // live ones
+	Behind      []string                 `json:"behind"`                // live gateways that have not applied the route yet
+	Restored    string                   `json:"restored,omitempty"`    // why this registry seems to be an older one than the gateways know
 	Endpoints   []lifecycle.Endpoint     `json:"endpoints"`
 	Servers     []ReleaseServers         `json:"servers"`               // of the releases that the route names
 	Attribution string                   `json:"attribution"`           // "verified", "unverified", "unknown", "nothing serves"
@@ -76,6 +77,7 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	out.Attribution = attribution(out.Route, out.Endpoints)
 	var wait sync.WaitGroup
 	wait.Go(func() { out.Servers = c.servers(ctx, out.Route, out.Endpoints) })
+	wait.Go(func() { out.Evaluations = c.evaluations(ctx, in.Service) })
 	out.Loops = c.loops(ctx, claims)
 	wait.Wait()
 	out.WayBack = c.wayBack(ctx, declared, out.Route, out.Servers)
@@ -175,12 +177,15 @@ func (c *Control) loops(ctx context.Context, claims []lifecycle.Claim) []LoopSta
 	return out
 }
 
+// askTime bounds how long a running workflow is asked how it stands.
+const askTime = 2 * time.Second
+
 // ask gives what a running workflow says of itself, or nil where nobody answers soon.
 func (c *Control) ask(ctx context.Context, owner lifecycle.Owner) *steps.State {
 	if c.cfg.Temporal == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	value, err := c.cfg.Temporal.QueryWorkflow(ctx, owner.WorkflowID, "", steps.StateQuery)
 	if err != nil {

@@ -132,12 +132,8 @@ func (c *Control) watch(ctx context.Context, caller Caller, in WatchInput) (Watc
 	if info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		out.State = c.ask(ctx, owner)
 		out.Touched = c.touched(ctx, out.State, owner.FirstRunID)
+		out.Progress = progressOf(out.State, described.GetPendingActivities())
 		for _, activity := range described.GetPendingActivities() {
-			var progress lifecycle.Progress
-			payloads := activity.GetHeartbeatDetails().GetPayloads()
-			if len(payloads) > 0 && json.Unmarshal(payloads[0].GetData(), &progress) == nil && progress.Total > 0 {
-				out.Progress = &progress
-			}
 			if failure := activity.GetLastFailure().GetMessage(); failure != "" {
 				out.Retries = append(out.Retries, Retry{activity.GetActivityType().GetName(), activity.GetAttempt(), failure})
 			}

@@ -91,6 +91,7 @@ type ReleaseDefaults struct {
 type Evaluation struct {
 	Suite        SuiteSource  `json:"suite,omitzero"`
 	Capabilities []Capability `json:"capabilities,omitempty" jsonschema:"description=built from held-out documents"`
+	AtOnce       int          `json:"batches_at_once,omitempty" jsonschema:"description=batches of a suite's cases that are asked at once; they share half of the places of the release's servers; 1 to 64; default 2"`
 }
 
 // SuiteSource says where a suite that people wrote lies: a folder with suite.yaml. It is read anew for every gate, and its
@@ -237,6 +238,7 @@ func (s Service) WithDefaults() Service {
 		setDefault(&c.Items, 400)
 		setDefault(&c.Margin, 0.05)
 	})
+	setDefault(&s.Evaluation.AtOnce, 2)
 	s.Rollout = s.Rollout.withDefaults()
 	s.Changes = s.Changes.withDefaults()
 	setDefault(&s.Feedback.MinItems, 20)

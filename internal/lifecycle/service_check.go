@@ -211,6 +211,9 @@ func (s SuiteSource) check(faults *Problems) {
 
 func (s Service) checkCapabilities(faults *Problems) {
 	s.Evaluation.Suite.check(faults)
+	if n := s.Evaluation.AtOnce; n < 1 || n > 64 {
+		faults.Add("evaluation.batches_at_once", itoa(n), "give 1 to 64")
+	}
 	seen := map[string]bool{}
 	for i, c := range s.Evaluation.Capabilities {
 		at := "evaluation.capabilities[" + itoa(i) + "]"

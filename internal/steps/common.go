@@ -69,6 +69,12 @@ const (
 // StateQuery is the Query that every loop answers with what it is doing and why.
 const StateQuery = "state"
 
+// Count is how much of something is done.
+type Count struct {
+	Done int `json:"done"`
+	Of   int `json:"of"`
+}
+
 // State is what a person may see of a running loop.
 type State struct {
 	Service string          `json:"service"`
@@ -82,4 +88,6 @@ type State struct {
 	Plan   []string          `json:"plan,omitempty"`   // what a rollout's steps will need, in lines for people
 	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // what the next change of what serves waits for
 	Glass  time.Time         `json:"glass,omitzero"`   // until when somebody lets it go on in freezes
+
+	Answered *Count `json:"answered,omitempty"` // by batches that ended; those that go on count themselves
 }

@@ -45,12 +45,38 @@ type EvaluationPlan struct {
 	Verdict   *lifecycle.Verdict `json:"verdict,omitempty"` // the answer, where it was given before
 }
 
-// AnswerInput lets one release answer a suite.
+// AnswerInput lets one release answer a suite, or a batch of its cases.
 type AnswerInput struct {
 	Service string           `json:"service"`
 	Release lifecycle.Digest `json:"release"`
 	Suite   lifecycle.Digest `json:"suite"`
 	By      lifecycle.Actor  `json:"by"`
+	Batch   *Batch           `json:"batch,omitempty"`
+	AtOnce  int              `json:"at_once,omitempty"` // batches that share the release's servers
+}
+
+// Batch is a run of a suite's cases in their order: from From up to To, which is not of it.
+type Batch struct {
+	From int `json:"from"`
+	To   int `json:"to"`
+}
+
+// AnswerPlan is how a suite is put to a release. Where Answers are there already nothing is asked.
+type AnswerPlan struct {
+	Answers   lifecycle.Digest `json:"answers,omitempty"`
+	Questions int              `json:"questions"` // cases, each as often as it is sampled
+	Batches   []Batch          `json:"batches,omitempty"`
+	AtOnce    int              `json:"at_once,omitempty"` // batches at once
+}
+
+// JoinInput makes one artifact of the answers of all batches.
+type JoinInput struct {
+	Service string             `json:"service"`
+	Release lifecycle.Digest   `json:"release"`
+	Suite   lifecycle.Digest   `json:"suite"`
+	Batches []Batch            `json:"batches"`
+	Answers []lifecycle.Digest `json:"answers"` // of each batch
+	By      lifecycle.Actor    `json:"by"`
 }
 
 // AnswerResult is an artifact with one answer a case.
@@ -72,6 +98,9 @@ type JudgeGateInput struct {
 // Steps of the evaluation loop.
 var (
 	PlanEvaluation = Step[PlanEvaluationInput, EvaluationPlan]{"PlanEvaluation", transfer}
-	AnswerSuite    = Step[AnswerInput, AnswerResult]{"AnswerSuite", transfer}
+	PlanBatches    = Step[AnswerInput, AnswerPlan]{"PlanBatches", transfer}
+	AnswerBatch    = Step[AnswerInput, AnswerResult]{"AnswerBatch", transfer}
+	JoinAnswers    = Step[JoinInput, AnswerResult]{"JoinAnswers", transfer}
+	AnswerSuite    = Step[AnswerInput, AnswerResult]{"AnswerSuite", transfer} // of runs that began before there were batches
 	JudgeGate      = Step[JudgeGateInput, lifecycle.Verdict]{"JudgeGate", transfer}
 )
