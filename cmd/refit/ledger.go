@@ -31,7 +31,7 @@ func newLedger(a *app) *cobra.Command {
 		entries, err := call(a, cmd, control.Ledger, in)
 		return a.report(entries, err, func(w io.Writer) { ledgerTable(w, entries) })
 	}
-	cmd.AddCommand(newLedgerVerify(a), newLedgerAt(a), newLedgerExport(a))
+	cmd.AddCommand(newLedgerVerify(a), newLedgerAt(a), newLedgerExport(a), newLedgerEvidence(a))
 	return cmd
 }
 
@@ -129,6 +129,22 @@ func newLedgerExport(a *app) *cobra.Command {
 					after = e.Sequence
 				}
 			}
+		},
+	}
+}
+
+func newLedgerEvidence(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "evidence SERVICE RELEASE", Short: "Write all that is recorded of a release as one JSON object", Args: cobra.ExactArgs(2),
+		Long: "Write what a release is, who signed it, the verdicts on it, its rollouts with their steps and whom they touched, and every\n" +
+			"entry of the ledger that is about it, with hashes and anchors. Reports are named by their digests.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bundle, err := call(a, cmd, control.Evidence, control.EvidenceInput{Service: args[0], Release: args[1]})
+			if err != nil {
+				return err
+			}
+			a.printJSON(bundle)
+			return nil
 		},
 	}
 }

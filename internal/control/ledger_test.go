@@ -148,4 +148,18 @@ func TestWhatServedAtAMoment(t *testing.T) {
 	}
 	require.Subset(t, kinds, []lifecycle.LedgerKind{lifecycle.ReleaseAdded, lifecycle.RolloutStarted, lifecycle.ShareChanged, lifecycle.Approved, lifecycle.Promoted})
 	require.Equal(t, stable, served(time.Time{}).Stable, "now, after the way back")
+
+	bundle := do(w, control.Evidence, control.EvidenceInput{Service: svc, Release: string(candidate[:12])})
+	require.Equal(t, candidate, bundle.ID)
+	require.Equal(t, candidate, bundle.Release.ID())
+	require.Len(t, bundle.Rollouts, 1)
+	require.Equal(t, lifecycle.RolloutPromoted, bundle.Rollouts[0].Phase)
+	kinds = nil
+	for _, e := range bundle.Ledger {
+		kinds = append(kinds, e.Kind)
+	}
+	require.Subset(t, kinds, []lifecycle.LedgerKind{lifecycle.ReleaseAdded, lifecycle.RolloutStarted, lifecycle.ShareChanged, lifecycle.Promoted, lifecycle.RolledBack})
+	require.NotEmpty(t, bundle.Unread, "there is no S3 here, and it says so")
+	require.NotEmpty(t, bundle.Head)
+	refused(w, lifecycle.NotFound, control.Evidence, control.EvidenceInput{Service: svc, Release: "ffffffff"})
 }

@@ -97,6 +97,6 @@ func Handlers() []Handler {
 		Freezes.handler(), CheckFreeze.handler(), OpenFreeze.handler(), CloseFreeze.handler(),
 		Schedules.handler(), ChangeSchedule.handler(),
 		Keys.handler(), CreateKey.handler(), RevokeKey.handler(),
-		VerifyLedger.handler(), ExportLedger.handler(), Served.handler(), Adopt.handler(),
+		VerifyLedger.handler(), ExportLedger.handler(), Evidence.handler(), Served.handler(), Adopt.handler(),
 	}
 }

@@ -30,7 +30,7 @@ func TestEveryUseCaseAsksForItsRole(t *testing.T) {
 		"services": control.Viewer, "status": control.Viewer, "releases": control.Viewer, "diff": control.Viewer,
 		"watch": control.Viewer, "evaluations": control.Viewer, "ledger": control.Viewer, "feedback": control.Viewer,
 		"schedules": control.Viewer, "keys": control.Viewer, "report": control.Viewer, "ledger-verify": control.Viewer, "ledger-export": control.Viewer,
-		"served": control.Viewer, "adopt": control.Admin,
+		"served": control.Viewer, "evidence": control.Viewer, "adopt": control.Admin,
 		"freezes": control.Viewer, "check-freeze": control.Viewer,
 		"promote": control.Operator, "intervene": control.Operator, "rollback": control.Operator, "start": control.Operator,
 		"change-schedule": control.Operator, "make-release": control.Operator,

@@ -103,6 +103,16 @@ func (r *Registry) Evaluations(ctx context.Context, service string, limit int) (
 	return list, wrap(err, "list verdicts of %s", service)
 }
 
+// EvaluationsOf lists the verdicts on a candidate, newest first.
+func (r *Registry) EvaluationsOf(ctx context.Context, service string, candidate lifecycle.Digest) ([]lifecycle.Verdict, error) {
+	rows, err := r.pool.Query(ctx, `SELECT verdict FROM evaluations WHERE service = $1 AND candidate = $2 ORDER BY ordinal DESC`, service, candidate)
+	if err != nil {
+		return nil, wrap(err, "list verdicts on release %s", candidate.Short())
+	}
+	list, err := pgx.CollectRows(rows, scanVerdict)
+	return list, wrap(err, "list verdicts on release %s", candidate.Short())
+}
+
 // NewestPassed gives the candidate that passed its gate against a baseline last. None is NotFound.
 func (r *Registry) NewestPassed(ctx context.Context, service string, baseline lifecycle.Digest) (lifecycle.Digest, error) {
 	var candidate lifecycle.Digest

@@ -55,6 +55,16 @@ func (r *Registry) Rollout(ctx context.Context, id string) (lifecycle.Rollout, e
 	return rollout, wrap(err, "read rollout %s", id)
 }
 
+// RolloutsOf lists the rollouts of a release, newest first.
+func (r *Registry) RolloutsOf(ctx context.Context, service string, release lifecycle.Digest) ([]lifecycle.Rollout, error) {
+	rows, err := r.pool.Query(ctx, selectRollouts+` WHERE o.service = $1 AND o.release = $2 ORDER BY o.started_at DESC`, service, release)
+	if err != nil {
+		return nil, wrap(err, "list rollouts of release %s", release.Short())
+	}
+	list, err := pgx.CollectRows(rows, scanRollout)
+	return list, wrap(err, "list rollouts of release %s", release.Short())
+}
+
 // Rollouts lists a service's rollouts, newest first; limit 0 means 20.
 func (r *Registry) Rollouts(ctx context.Context, service string, limit int) ([]lifecycle.Rollout, error) {
 	if limit <= 0 {

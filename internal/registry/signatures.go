@@ -40,21 +40,36 @@ func (r *Registry) TrustedRelease(ctx context.Context, service, id string) (life
 	if err != nil || len(r.trusted) == 0 {
 		return digest, release, err
 	}
-	rows, err := r.pool.Query(ctx, `SELECT envelope FROM release_signatures WHERE service = $1 AND release = $2`, service, digest)
+	envelopes, err := r.ReleaseSignatures(ctx, service, digest)
 	if err != nil {
-		return "", lifecycle.Release{}, wrap(err, "read who signed release %s of %s", digest.Short(), service)
+		return "", lifecycle.Release{}, err
 	}
-	envelopes, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil {
-		return "", lifecycle.Release{}, wrap(err, "read who signed release %s of %s", digest.Short(), service)
-	}
-	for _, raw := range envelopes {
-		var e lifecycle.Envelope
-		if json.Unmarshal(raw, &e) == nil && release.VerifySigned(e, r.trusted) == nil {
+	for _, e := range envelopes {
+		if release.VerifySigned(e, r.trusted) == nil {
 			return digest, release, nil
 		}
 	}
 	return "", lifecycle.Release{}, lifecycle.Unsigned("release "+digest.Short()+" of "+service, r.trusted)
+}
+
+// ReleaseSignatures lists who signed a release, by key. What cannot be read as a signature is none.
+func (r *Registry) ReleaseSignatures(ctx context.Context, service string, release lifecycle.Digest) ([]lifecycle.Envelope, error) {
+	rows, err := r.pool.Query(ctx, `SELECT envelope FROM release_signatures WHERE service = $1 AND release = $2 ORDER BY key_id`, service, release)
+	if err != nil {
+		return nil, wrap(err, "read who signed release %s of %s", release.Short(), service)
+	}
+	raws, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return nil, wrap(err, "read who signed release %s of %s", release.Short(), service)
+	}
+	list := []lifecycle.Envelope{}
+	for _, raw := range raws {
+		var e lifecycle.Envelope
+		if json.Unmarshal(raw, &e) == nil {
+			list = append(list, e)
+		}
+	}
+	return list, nil
 }
 
 // Artifacts lists what is recorded of a service, oldest first.
