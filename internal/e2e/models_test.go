@@ -22,6 +22,7 @@ type models struct {
 	chats   []chat
 	counted map[[2]string]int64 // by endpoint and model, warm-ups too
 	broken  map[string]bool     // names that answer 500 to chats
+	before  func(prompt string) // called before a completion is answered; nil: nothing
 }
 
 // chat is one chat request as the server met it.
@@ -122,6 +123,9 @@ func (m *models) chat(w http.ResponseWriter, in asked) {
 
 // complete scores a text that it is asked to echo, in tokens of four letters, and else goes on with a word.
 func (m *models) complete(w http.ResponseWriter, in asked) {
+	if m.before != nil {
+		m.before(in.Prompt)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	choice := map[string]any{"index": 0, "text": " word", "finish_reason": "stop"}
 	if in.Echo {

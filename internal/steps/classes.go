@@ -32,6 +32,7 @@ type Class struct {
 var (
 	quick    = Class{queue: QueueIO, attempt: 30 * time.Second, bound: 24 * time.Hour}
 	transfer = Class{queue: QueueData, attempt: 4 * time.Hour, bound: 24 * time.Hour, heartbeat: time.Minute}
+	batch    = Class{queue: QueueData, attempt: 4 * time.Hour, bound: 24 * time.Hour, heartbeat: 20 * time.Second}
 	hold     = Class{queue: QueueIO, attempt: 30 * 24 * time.Hour, bound: 60 * 24 * time.Hour, heartbeat: 15 * time.Second}
 	job      = Class{queue: "refit-jobs-local", attempt: 30 * 24 * time.Hour, bound: 60 * 24 * time.Hour, heartbeat: 15 * time.Second}
 )

@@ -99,7 +99,7 @@ type JudgeGateInput struct {
 var (
 	PlanEvaluation = Step[PlanEvaluationInput, EvaluationPlan]{"PlanEvaluation", transfer}
 	PlanBatches    = Step[AnswerInput, AnswerPlan]{"PlanBatches", transfer}
-	AnswerBatch    = Step[AnswerInput, AnswerResult]{"AnswerBatch", transfer}
+	AnswerBatch    = Step[AnswerInput, AnswerResult]{"AnswerBatch", batch}
 	JoinAnswers    = Step[JoinInput, AnswerResult]{"JoinAnswers", transfer}
 	AnswerSuite    = Step[AnswerInput, AnswerResult]{"AnswerSuite", transfer} // of runs that began before there were batches
 	JudgeGate      = Step[JudgeGateInput, lifecycle.Verdict]{"JudgeGate", transfer}
