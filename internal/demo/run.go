@@ -177,7 +177,7 @@ func (r *run) failed(s stage, err error) error {
 // close writes the summary.
 func (r *run) close(took time.Duration) (Summary, error) {
 	out := &r.state.Summary
-	out.Addresses = r.addresses()
+	out.Addresses, out.Screens = r.addresses(), r.state.screens()
 	total := 0.0
 	for name, each := range out.Timings {
 		if name != "total" {

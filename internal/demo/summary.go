@@ -22,6 +22,30 @@ type Summary struct {
 	Feedback   FeedbackLine       `json:"feedback"`
 	Timings    map[string]float64 `json:"timings_s"` // by stage, in seconds
 	Addresses  map[string]string  `json:"addresses"`
+	Screens    []ScreenLine       `json:"screens"`
+}
+
+// ScreenLine is one training job's data, held against the suites of the service before anything was trained.
+type ScreenLine struct {
+	Job       string           `json:"job"`       // "base", "embedder", "forgetful", "candidate"
+	Documents int              `json:"documents"` // of the training parts of its datasets
+	Cases     int              `json:"cases"`     // that were looked for
+	Removed   int              `json:"removed"`   // documents that held one, and were not trained on
+	Report    lifecycle.Digest `json:"report"`
+}
+
+// screens are those of all training jobs of the run.
+func (s state) screens() []ScreenLine {
+	lines := []ScreenLine{}
+	for _, made := range []struct {
+		job     string
+		screens []steps.Screened
+	}{{"base", s.Base.Screens}, {"embedder", s.Index.Screens}, {"forgetful", s.Forgetful.Screens}, {"candidate", s.Candidate.Screens}} {
+		for _, each := range made.screens {
+			lines = append(lines, ScreenLine{made.job, each.Documents, each.Cases, each.Removed, each.Report})
+		}
+	}
+	return lines
 }
 
 // ReleaseLine is one release of the run and what became of it.

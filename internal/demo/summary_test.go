@@ -34,6 +34,7 @@ func someSummary() Summary {
 		Feedback:   FeedbackLine{120, 80, digest("e")},
 		Timings:    map[string]float64{"base": 75.5, "total": 400},
 		Addresses:  map[string]string{"gateway": "http://127.0.0.1:8080"},
+		Screens:    []ScreenLine{{"base", 4054, 2100, 232, digest("f")}},
 	}
 }
 

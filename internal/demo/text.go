@@ -40,6 +40,12 @@ func (r *run) text(took time.Duration) string {
 	fmt.Fprintf(&out, "rolled back live      %s after %d conversations: %s\n", s.RolledBack.Release.Short(), s.RolledBack.Conversations, clip(s.RolledBack.Reason, 120))
 	fmt.Fprintf(&out, "second promotion      Busy: %s holds the claim\n", s.Busy.Holder)
 	fmt.Fprintf(&out, "feedback              %d up, %d down; dataset %s\n", s.Feedback.ThumbsUp, s.Feedback.ThumbsDown, s.Feedback.Dataset.Short())
+	out.WriteString("\ntraining data held against the suites\n")
+	rows = [][]string{}
+	for _, l := range s.Screens {
+		rows = append(rows, []string{"  " + l.Job, fmt.Sprintf("%d of %d documents held one of %d cases and were taken out", l.Removed, l.Documents, l.Cases), "report " + l.Report.Short()})
+	}
+	columns(&out, rows)
 	out.WriteString("\ntimings\n")
 	rows = [][]string{}
 	for _, name := range append(stageNames(), "total") {
