@@ -20,8 +20,9 @@
 // # Bounds
 //
 // [Check] holds what it keeps in memory, with a signature of 512 bytes a document: 50,000 documents of 1 kB take about
-// 100 MB. A Go or text file may have 8 MiB, a line of a dataset 16 MiB. A [Screen] holds 16.3 MB for 1,000,000 n-grams of
-// suites, and one document at a time; it reads 30 to 55 MB/s (BenchmarkScreen on one core of an EPYC).
+// 100 MB. A Go or text file may have 8 MiB, a line of a dataset 16 MiB. A [Screen] holds 18 MB for 1,000,000 n-grams of
+// suites, some 750 bytes for each of their texts, and one document at a time; it reads 30 to 55 MB/s (BenchmarkScreen on
+// one core of an EPYC).
 //
 // # Not promised
 //

@@ -61,8 +61,8 @@ type Hit struct {
 // white space do not matter), and as near duplicates (MinHash with banding finds whom to compare, and the exact Jaccard
 // of their three-word shingles decides) of a whole document, a paragraph or a line.
 //
-// It takes 16 bytes and 2 bits for each n-gram that was added, so 1,000,000 take 16.3 MB, and for each text 512 bytes of bands
-// and 8 bytes a word. Finding takes time in proportion to the document's words.
+// It takes 16 bytes and 16 to 32 bits for each n-gram that was added, so 1,000,000 take 18 MB, and for each text 512 bytes of
+// bands and 8 bytes a word. Finding takes time in proportion to the document's words.
 type Screen struct {
 	words      int
 	similarity float64
@@ -165,8 +165,9 @@ func (s *Screen) seal() {
 	s.sealed = true
 	order := func(a, b owned) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.by, b.by)) }
 	slices.SortFunc(s.grams, order)
-	s.grams = slices.Clip(slices.Compact(s.grams))
+	s.grams = slices.Clone(slices.Compact(s.grams)) // and not what appending had put aside
 	slices.SortFunc(s.bands, order)
+	s.bands = slices.Clone(s.bands)
 	slices.Sort(s.lengths)
 	s.shift = 64 - max(6, bits.Len(uint(len(s.grams)))+4) // 16 bits for each n-gram and more
 	s.maybe = make([]uint64, 1<<(64-s.shift-6))

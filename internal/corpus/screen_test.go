@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -165,6 +166,22 @@ func TestADocumentNamesTenCasesAtMost(t *testing.T) {
 	hits := screen.Find(Document{ID: "d", Text: strings.Repeat(text+" ", 50)})
 	require.Len(t, hits, maxDocHits)
 	require.LessOrEqual(t, len(hits[0].Words), maxHitBytes+3)
+}
+
+// TestAScreenIsAsSmallAsItSays counts what it keeps for each n-gram and for each text.
+func TestAScreenIsAsSmallAsItSays(t *testing.T) {
+	t.Parallel()
+	s := speech{rand.New(rand.NewPCG(1, 2))}
+	screen := NewScreen(ScreenOptions{})
+	const texts, words = 2000, 30
+	for i := range texts {
+		screen.Add(Known{Case: fmt.Sprint(i), Texts: []string{s.text(words)}})
+	}
+	screen.seal()
+	require.Len(t, screen.grams, texts*(words-defaultGram+1))
+	held := cap(screen.grams)*int(unsafe.Sizeof(owned{})) + 8*len(screen.maybe)
+	require.LessOrEqual(t, held/len(screen.grams), 20)
+	require.LessOrEqual(t, cap(screen.bands)*int(unsafe.Sizeof(owned{}))/texts, 520)
 }
 
 // TestWordListReadsWhatWordsReads: both know the same words of any text.
