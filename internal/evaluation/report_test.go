@@ -3,6 +3,7 @@ package evaluation
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -154,7 +155,7 @@ func TestJUnitIsWhatCIReads(t *testing.T) {
 			path := []string{}
 			for {
 				token, err := decoder.Token()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				require.NoError(t, err)
