@@ -94,13 +94,32 @@ type Control struct {
 	TokenFile string  `mapstructure:"token_file"` // the CLI's token; default: one under data, made at the first start with role admin
 	Tokens    []Token `mapstructure:"tokens"`     // of further people, in the settings file
 	SignIn    bool    `mapstructure:"sign_in"`    // ask for a token before showing the page, also on this machine
+	OIDC      OIDC    `mapstructure:"oidc"`
+}
+
+// OIDC lets people in by tokens of an OpenID Connect provider, beside those of the settings. Without an issuer it is off.
+type OIDC struct {
+	Issuer     string     `mapstructure:"issuer"`      // as it stands in its tokens
+	Audience   string     `mapstructure:"audience"`    // that tokens must be for
+	NameClaim  string     `mapstructure:"name_claim"`  // whose value is the name in the ledger; default sub
+	RolesClaim string     `mapstructure:"roles_claim"` // whose values are looked up in roles; default roles
+	CAFile     string     `mapstructure:"ca_file"`     // certificates that the provider's is checked with; default: the system's
+	Roles      []OIDCRole `mapstructure:"roles"`
+}
+
+// OIDCRole gives a role to who has a value in the roles claim.
+type OIDCRole struct {
+	Value    string   `mapstructure:"value"`
+	Role     string   `mapstructure:"role"`     // viewer, operator, approver, admin
+	Services []string `mapstructure:"services"` // where; default: in all
 }
 
 // Token lets somebody in at the control API.
 type Token struct {
-	Name   string `mapstructure:"name"`   // in the ledger
-	Role   string `mapstructure:"role"`   // viewer, operator, approver, admin
-	Secret string `mapstructure:"secret"` // reference: env:NAME or file:/absolute/path
+	Name     string            `mapstructure:"name"`     // in the ledger
+	Role     string            `mapstructure:"role"`     // in all services: viewer, operator, approver, admin; may be left out where services gives some
+	Services map[string]string `mapstructure:"services"` // roles in some services, where they are more
+	Secret   string            `mapstructure:"secret"`   // reference: env:NAME or file:/absolute/path
 }
 
 // Grants are the keys of approvals: the console signs with the private one, workers check with the public one.
@@ -215,6 +234,8 @@ func setDefaults(v *viper.Viper) {
 		"gateway.tls.cert_file": "", "gateway.tls.key_file": "", "gateway.drain": 20 * time.Second,
 		"control.listen": "127.0.0.1:8090", "control.tls.cert_file": "", "control.tls.key_file": "", "control.ca_file": "",
 		"control.url": "", "control.token_file": "", "control.tokens": []any{},
+		"control.oidc.issuer": "", "control.oidc.audience": "", "control.oidc.name_claim": "", "control.oidc.roles_claim": "",
+		"control.oidc.ca_file": "", "control.oidc.roles": []any{},
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
 		"signing.private_key_file": "", "signing.public_key_files": []string{},
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",

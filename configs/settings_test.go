@@ -68,6 +68,28 @@ scoring:
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid), "%v", err)
 }
 
+func TestRolesOfServicesStandInTheSettings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+control:
+  tokens: [{name: dora, services: {docs-assistant: approver}, secret: "env:DORA"}]
+  oidc:
+    issuer: https://idp.example
+    audience: refit
+    roles_claim: groups
+    roles:
+      - {value: ml-oncall, role: operator}
+      - {value: docs-leads, role: approver, services: [docs-assistant]}
+`), 0o600))
+	s, err := Load(file)
+	require.NoError(t, err)
+	require.Equal(t, []Token{{Name: "dora", Services: map[string]string{"docs-assistant": "approver"}, Secret: "env:DORA"}}, s.Control.Tokens)
+	require.Equal(t, OIDC{
+		Issuer: "https://idp.example", Audience: "refit", RolesClaim: "groups",
+		Roles: []OIDCRole{{Value: "ml-oncall", Role: "operator"}, {Value: "docs-leads", Role: "approver", Services: []string{"docs-assistant"}}},
+	}, s.Control.OIDC)
+}
+
 func TestUnknownSettingsAreRefused(t *testing.T) {
 	for name, content := range map[string]string{"a field": "gateway: {lisen: x}", "a room": "gatewy: {listen: x}", "a type": "worker: {slots: many}"} {
 		_, err := Load(write(t, "settings.yaml", content))

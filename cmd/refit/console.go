@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
+	"os"
 	"os/user"
 
 	"github.com/refitml/refit/configs"
@@ -44,9 +46,13 @@ func (p *process) runConsole(ctx context.Context, s *shared) error {
 		Anchors: anchors, Registry: record, Captured: captured, Reports: reports, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
 		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
 	})
+	people, err := p.people()
+	if err != nil {
+		return err
+	}
 	p.warnOfPlain(consoleRole, "control")
 	handler := console.New(console.Config{
-		Control: use, Tokens: tokens, SignIn: p.settings.Control.SignIn, Log: p.log, Metrics: telemetry.Handler(p.metrics),
+		Control: use, Tokens: tokens, People: people, SignIn: p.settings.Control.SignIn, Log: p.log, Metrics: telemetry.Handler(p.metrics),
 	})
 	return serveHTTP(ctx, p.listeners[consoleRole], handler)
 }
@@ -73,9 +79,36 @@ func (p *process) tokens() ([]console.Token, error) {
 		if err != nil {
 			return nil, lifecycle.Wrap(err, "control.tokens: %s", t.Name)
 		}
-		tokens = append(tokens, console.Token{Name: t.Name, Role: control.Role(t.Role), Secret: secret})
+		token := console.Token{Name: t.Name, Role: control.Role(t.Role), Services: map[string]control.Role{}, Secret: secret}
+		for service, role := range t.Services {
+			token.Services[service] = control.Role(role)
+		}
+		tokens = append(tokens, token)
 	}
 	return tokens, console.CheckTokens(tokens)
+}
+
+// people knows the bearers of an OpenID Connect provider's tokens; nil where the settings name no provider.
+func (p *process) people() (console.People, error) {
+	s := p.settings.Control.OIDC
+	if s.Issuer == "" {
+		return nil, nil
+	}
+	cfg := control.OIDCConfig{Issuer: s.Issuer, Audience: s.Audience, NameClaim: s.NameClaim, RolesClaim: s.RolesClaim}
+	for _, r := range s.Roles {
+		cfg.Roles = append(cfg.Roles, control.RoleMapping{Value: r.Value, Role: control.Role(r.Role), Services: r.Services})
+	}
+	if s.CAFile != "" {
+		raw, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "control.oidc.ca_file: %w", err)
+		}
+		cfg.CAs = x509.NewCertPool()
+		if !cfg.CAs.AppendCertsFromPEM(raw) {
+			return nil, lifecycle.Errorf(lifecycle.Invalid, "control.oidc.ca_file: %s holds no certificate in PEM", s.CAFile)
+		}
+	}
+	return control.NewOIDC(cfg)
 }
 
 // userName is whose the token file is: who may read it acts in this name.

@@ -31,6 +31,7 @@ const (
 	schemaCheck = "github.com/santhosh-tekuri/jsonschema/v6"
 	testify     = "github.com/stretchr/testify"
 	protobuf    = "google.golang.org/protobuf"
+	oidc        = "github.com/coreos/go-oidc/v3"
 	parquet     = "github.com/parquet-go/parquet-go"
 )
 
@@ -100,7 +101,7 @@ var table = map[string]row{
 	},
 	control: {
 		rooms:   []string{lifecycle, steps, freeze, rollout, registry, capture},
-		modules: []string{temporalSDK, temporalAPI}, never: []string{minio},
+		modules: []string{temporalSDK, temporalAPI, oidc}, never: []string{minio},
 	},
 	console: {rooms: []string{lifecycle, control}, never: []string{minio}},
 

@@ -22,21 +22,29 @@ const maxInput = 1 << 20
 // minSecret is the fewest characters of a token.
 const minSecret = 20
 
-// Token lets its bearer in with a name and a role.
+// Token lets its bearer in with a name and a role, and with other roles in some services.
 type Token struct {
-	Name   string
-	Role   control.Role
-	Secret string
+	Name     string
+	Role     control.Role            // in all services; may be empty where Services gives some
+	Services map[string]control.Role // where it is more
+	Secret   string
 }
 
 // Config sets up the console. Control must be given.
 type Config struct {
 	Control *control.Control
 	Tokens  []Token
+	People  People           // knows bearers of other tokens; nil: there are none
 	SignIn  bool             // ask for a token before showing the page, also on this machine
 	Metrics http.Handler     // serves /metrics; nil: there is none
 	Log     *slog.Logger     // default slog.Default()
 	Now     func() time.Time // default time.Now
+}
+
+// People knows who bears a token that is none of the console's own, and until when. One that is not good is Refused;
+// Unavailable means that nobody could say.
+type People interface {
+	Identify(ctx context.Context, token string) (control.Caller, time.Time, error)
 }
 
 // CheckTokens gives all faults of tokens at once. It never repeats a secret.
@@ -48,8 +56,13 @@ func CheckTokens(tokens []Token) error {
 		if t.Name == "" {
 			faults.Add("control.tokens", "a token without a name", "say whose it is")
 		}
-		if !t.Role.Includes(control.Viewer) {
-			faults.Add(at, "role "+string(t.Role), "give viewer, operator, approver or admin")
+		if !t.Role.Includes(control.Viewer) && (t.Role != "" || len(t.Services) == 0) {
+			faults.Add(at, "role "+string(t.Role), "give viewer, operator, approver or admin, or roles in services")
+		}
+		for service, role := range t.Services {
+			if lifecycle.CheckServiceName(service) != nil || !role.Includes(control.Viewer) {
+				faults.Add(at+".services", service+": "+string(role), "give a service's name and viewer, operator, approver or admin")
+			}
 		}
 		if len(t.Secret) < minSecret || seen[t.Secret] {
 			faults.Add(at, "its secret is short or another's", "give each a secret of its own, at least %d characters", minSecret)
@@ -108,10 +121,14 @@ func guarded(next http.Handler) http.Handler {
 
 func (c *console) serveUseCase(w http.ResponseWriter, r *http.Request, useCase control.Handler) {
 	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	caller, ok := c.bearer(secret, "cli")
-	if !ok {
+	caller, _, err := c.bearer(r.Context(), secret, "cli")
+	switch {
+	case lifecycle.Is(err, lifecycle.Refused):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		answer(w, http.StatusUnauthorized, &lifecycle.Error{Kind: lifecycle.Refused, Message: "no such token; see control.token_file"})
+		answer(w, http.StatusUnauthorized, control.AsProblem(err))
+		return
+	case err != nil:
+		c.fail(r.Context(), w, useCase.Name, err)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxInput))
@@ -142,8 +159,9 @@ func (c *console) fail(ctx context.Context, w http.ResponseWriter, useCase strin
 	answer(w, kind.HTTPStatus(), control.AsProblem(err))
 }
 
-// bearer finds whose a secret is, without telling by its timing how much of one was right.
-func (c *console) bearer(secret, via string) (control.Caller, bool) {
+// bearer finds whose a token is and until when it is good (zero: for ever), without telling by its timing how much of
+// one of the console's own was right.
+func (c *console) bearer(ctx context.Context, secret, via string) (caller control.Caller, until time.Time, err error) {
 	given := sha256.Sum256([]byte(secret))
 	var found *Token
 	for i := range c.cfg.Tokens {
@@ -153,10 +171,16 @@ func (c *console) bearer(secret, via string) (control.Caller, bool) {
 			found = t
 		}
 	}
-	if found == nil {
-		return control.Caller{}, false
+	switch {
+	case found != nil:
+		caller = control.Caller{Name: found.Name, Role: found.Role, Services: found.Services}
+	case c.cfg.People != nil && strings.Count(secret, ".") == 2: // the form of a signed token
+		caller, until, err = c.cfg.People.Identify(ctx, secret)
+	default:
+		err = lifecycle.Errorf(lifecycle.Refused, "no such token; see control.token_file")
 	}
-	return control.Caller{Name: found.Name, Role: found.Role, Via: via}, true
+	caller.Via = via
+	return caller, until, err
 }
 
 func answer(w http.ResponseWriter, status int, value any) {

@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/refitml/refit/internal/control"
+	"github.com/refitml/refit/internal/lifecycle"
 )
 
 const (
@@ -29,8 +31,9 @@ type session struct {
 	until  time.Time
 }
 
-// add opens a session and gives the cookie's value. Where there are too many the one that ends first is ended.
-func (s *sessions) add(caller control.Caller, now time.Time) string {
+// add opens a session and gives the cookie's value. It ends with the token that opened it, where that ends (until is
+// not zero). Where there are too many the one that ends first is ended.
+func (s *sessions) add(caller control.Caller, now, until time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -46,8 +49,12 @@ func (s *sessions) add(caller control.Caller, now time.Time) string {
 		}
 		delete(s.open, first)
 	}
+	ends := now.Add(sessionTime)
+	if !until.IsZero() && until.Before(ends) {
+		ends = until
+	}
 	value := rand.Text()
-	s.open[sha256.Sum256([]byte(value))] = session{caller, now.Add(sessionTime)}
+	s.open[sha256.Sum256([]byte(value))] = session{caller, ends}
 	return value
 }
 
@@ -110,13 +117,17 @@ func (c *console) serveSignIn(w http.ResponseWriter, r *http.Request) {
 
 func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	caller, ok := c.bearer(r.PostFormValue("token"), "console")
-	if !ok {
+	caller, until, err := c.bearer(r.Context(), strings.TrimSpace(r.PostFormValue("token")), "console")
+	switch {
+	case lifecycle.Is(err, lifecycle.Refused):
 		c.render(w, r, http.StatusUnauthorized, "sign-in.html", signInData{"No such token."})
+		return
+	case err != nil:
+		c.render(w, r, http.StatusServiceUnavailable, "sign-in.html", signInData{c.unread(r, "The token could not be checked", err)})
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: sessionCookie, Value: c.sessions.add(caller, c.cfg.Now()), Path: "/", MaxAge: int(sessionTime.Seconds()),
+		Name: sessionCookie, Value: c.sessions.add(caller, c.cfg.Now(), until), Path: "/", MaxAge: int(sessionTime.Seconds()),
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https",
 	})
 	http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -3,6 +3,9 @@
 // in one place. Every use case is one typed value (UseCase): its name, the role it needs, and what it
 // does.
 //
+// A role is needed in every service that the input concerns (scope.go), in all where it names none. Who bears a token of
+// an OpenID Connect provider is read here, too (OIDC).
+//
 // What people may see comes from the registry, so that it can be seen with no worker alive. Temporal is
 // asked for what only it knows, and where it does not answer the result says so instead of failing.
 //

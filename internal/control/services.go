@@ -2,15 +2,17 @@ package control
 
 import (
 	"context"
+	"slices"
 
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
 )
 
-// Services lists what is declared.
+// Services lists what is declared, of it what the caller may see.
 var Services = UseCase[struct{}, []registry.ServiceVersion]{"services", Viewer,
-	func(c *Control, ctx context.Context, _ Caller, _ struct{}) ([]registry.ServiceVersion, error) {
-		return c.cfg.Registry.Services(ctx)
+	func(c *Control, ctx context.Context, caller Caller, _ struct{}) ([]registry.ServiceVersion, error) {
+		all, err := c.cfg.Registry.Services(ctx)
+		return slices.DeleteFunc(all, func(s registry.ServiceVersion) bool { return !caller.RoleIn(s.Service).Includes(Viewer) }), err
 	}}
 
 // ReleasesInput asks for a service's releases, newest first.

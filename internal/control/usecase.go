@@ -31,9 +31,10 @@ func (r Role) Includes(needed Role) bool {
 
 // Caller is who asks.
 type Caller struct {
-	Name string
-	Role Role
-	Via  string // "cli", "console"
+	Name     string
+	Role     Role            // in all services; may be empty
+	Services map[string]Role // in some, where that is more
+	Via      string          // "cli", "console"
 }
 
 func (c Caller) actor() lifecycle.Actor { return lifecycle.Actor{Name: c.Name, Via: c.Via} }
@@ -48,8 +49,8 @@ type UseCase[In, Out any] struct {
 // Do checks the role and does it.
 func (u UseCase[In, Out]) Do(ctx context.Context, c *Control, caller Caller, in In) (Out, error) {
 	var none Out
-	if !caller.Role.Includes(u.Role) {
-		return none, lifecycle.Errorf(lifecycle.Refused, "%s: needs role %s; %s has role %q", u.Name, u.Role, caller.Name, caller.Role)
+	if err := allow(caller, u.Name, u.Role, in); err != nil {
+		return none, err
 	}
 	out, err := u.do(c, ctx, caller, in)
 	return out, lifecycle.Wrap(err, "%s", u.Name)
@@ -57,19 +58,34 @@ func (u UseCase[In, Out]) Do(ctx context.Context, c *Control, caller Caller, in 
 
 // Handler is a use case whose types are JSON.
 type Handler struct {
-	Name string
-	Role Role
-	Do   func(ctx context.Context, c *Control, caller Caller, in []byte) (any, error)
+	Name     string
+	Role     Role
+	Concerns func(in []byte) (services []string, ofAny bool, err error) // where the role is needed; see scoped
+	Do       func(ctx context.Context, c *Control, caller Caller, in []byte) (any, error)
 }
 
 func (u UseCase[In, Out]) handler() Handler {
-	return Handler{Name: u.Name, Role: u.Role, Do: func(ctx context.Context, c *Control, caller Caller, raw []byte) (any, error) {
-		var in In
+	decode := func(raw []byte) (in In, err error) {
 		if err := decodeStrictly(raw, &in); err != nil {
-			return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: input: %w", u.Name, err)
+			return in, lifecycle.Errorf(lifecycle.Invalid, "%s: input: %w", u.Name, err)
 		}
-		return u.Do(ctx, c, caller, in)
-	}}
+		return in, nil
+	}
+	return Handler{
+		Name: u.Name, Role: u.Role,
+		Concerns: func(raw []byte) ([]string, bool, error) {
+			in, err := decode(raw)
+			names, ofAny := concerns(in)
+			return names, ofAny, err
+		},
+		Do: func(ctx context.Context, c *Control, caller Caller, raw []byte) (any, error) {
+			in, err := decode(raw)
+			if err != nil {
+				return nil, err
+			}
+			return u.Do(ctx, c, caller, in)
+		},
+	}
 }
 
 // decodeStrictly reads one JSON value: an unknown field or text after the end is a fault.

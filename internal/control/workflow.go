@@ -50,6 +50,12 @@ func (c *Control) startLoop(ctx context.Context, caller Caller, in StartInput) (
 	if err := json.Unmarshal(in.Input, &input); err != nil {
 		return Started{}, lifecycle.Errorf(lifecycle.Invalid, "input: %v; give an object with at least a service", err)
 	}
+	for key := range input {
+		// A loop reads names of fields without regard to case: with two of them it could be another service's.
+		if strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") != "" {
+			return Started{}, lifecycle.Errorf(lifecycle.Invalid, "input: unknown field %q", key)
+		}
+	}
 	service, _ := input["service"].(string)
 	if err := lifecycle.CheckServiceName(service); err != nil {
 		return Started{}, err
