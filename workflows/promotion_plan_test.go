@@ -13,7 +13,7 @@ import (
 var latePlan = lifecycle.RolloutPlan{PerDay: 1000, Basis: "1000 conversations a day in the last 7.0 days", Steps: []lifecycle.StepPlan{
 	{Share: 500, Canary: 500, Days: 10, Bound: lifecycle.Duration(24 * time.Hour), Why: "min_conversations", Late: true},
 	{Share: 5000, Canary: 50, Days: 0.1, Bound: lifecycle.Duration(24 * time.Hour), Why: "min_conversations"},
-}}
+}}.Described()
 
 func TestAPlanThatCannotEndInTimeIsRefusedUnlessItIsAccepted(t *testing.T) {
 	t.Parallel()

@@ -65,10 +65,10 @@ func TestFreezesAreCommanded(t *testing.T) {
 
 func TestThePlanIsPrintedBeforeAPromotionStarts(t *testing.T) {
 	t.Parallel()
-	plan := &lifecycle.RolloutPlan{PerDay: 1000, Basis: "1000 conversations a day in the last 7.0 days", Steps: []lifecycle.StepPlan{
+	plan := lifecycle.RolloutPlan{PerDay: 1000, Basis: "1000 conversations a day in the last 7.0 days", Steps: []lifecycle.StepPlan{
 		{Share: 500, Canary: 50, Days: 1, Bound: lifecycle.Duration(24 * time.Hour), Why: "min_conversations"},
-	}}
-	promoting := control.Promoting{Started: started, Plan: plan}
+	}}.Described()
+	promoting := control.Promoting{Started: started, Plan: &plan}
 	a := newAPI(t, map[string]any{"promote": promoting})
 	o := a.run("promote", "docs", "--accept-late")
 	require.Zero(t, o.code)

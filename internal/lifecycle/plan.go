@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,11 +16,13 @@ type TrafficSeen struct {
 	Events        map[string]int64 `json:"events,omitempty"` // of those by metric, that had an event there
 }
 
-// RolloutPlan says what each step of a rollout will need at the traffic that was seen.
+// RolloutPlan says what each step of a rollout will need at the traffic that was seen. Texts are made where the numbers
+// are (Described), so that workflows, which show them, compute nothing.
 type RolloutPlan struct {
 	PerDay float64    `json:"conversations_per_day"` // 0: not known
 	Basis  string     `json:"basis"`                 // what was seen, or why nothing is known
 	Steps  []StepPlan `json:"steps"`
+	InAll  string     `json:"in_all,omitempty"` // how long all steps take at least, for people; empty: not known
 }
 
 // StepPlan is one step. Numbers are what a release needs that is as good as stable; a worse one needs more.
@@ -30,6 +33,7 @@ type StepPlan struct {
 	Bound  Duration    `json:"bound"`          // of the step's time
 	Why    string      `json:"why"`            // what decides the number
 	Late   bool        `json:"late,omitempty"` // it cannot end before its bound
+	Text   string      `json:"text,omitempty"` // all of it for people
 }
 
 // Days is how long all steps take at least; false where that is not known.
@@ -43,27 +47,20 @@ func (p RolloutPlan) Days() (days float64, known bool) {
 	return days, len(p.Steps) > 0
 }
 
-// Err refuses a plan of which a step cannot end before its bound. What is not known is refused by nobody: it would
-// keep every service from its first rollout.
-func (p RolloutPlan) Err() error {
-	var late []string
-	for i, s := range p.Steps {
-		if s.Late {
-			late = append(late, fmt.Sprintf("step %d at %s: %s", i+1, s.Share, s.Line()))
-		}
+// Described fills in the texts.
+func (p RolloutPlan) Described() RolloutPlan {
+	p.Steps = slices.Clone(p.Steps)
+	for i := range p.Steps {
+		p.Steps[i].Text = p.Steps[i].describe()
 	}
-	if len(late) == 0 {
-		return nil
+	p.InAll = ""
+	if days, known := p.Days(); known {
+		p.InAll = "about " + daysText(days)
 	}
-	return &Error{
-		Kind:    Refused,
-		Message: "the plan cannot end in time (" + p.Basis + "): " + strings.Join(late, "; ") + "; change rollout.steps, or promote with --accept-late",
-		Fields:  map[string]string{"late_steps": itoa(len(late))},
-	}
+	return p
 }
 
-// Line says what the step needs, for people.
-func (s StepPlan) Line() string {
+func (s StepPlan) describe() string {
 	if s.Canary == 0 {
 		return "no number of conversations is enough: " + s.Why
 	}
@@ -85,18 +82,37 @@ func daysText(days float64) string {
 	}
 }
 
+// Err refuses a plan of which a step cannot end before its bound. What is not known is refused by nobody: it would
+// keep every service from its first rollout.
+func (p RolloutPlan) Err() error {
+	var late []string
+	for i, s := range p.Steps {
+		if s.Late {
+			late = append(late, fmt.Sprintf("step %d at %s: %s", i+1, s.Share, s.Text))
+		}
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	return &Error{
+		Kind:    Refused,
+		Message: "the plan cannot end in time (" + p.Basis + "): " + strings.Join(late, "; ") + "; change rollout.steps, or promote with --accept-late",
+		Fields:  map[string]string{"late_steps": itoa(len(late))},
+	}
+}
+
 // Lines is the plan for people, a line for what it rests on, one a step, and one for all of them.
 func (p RolloutPlan) Lines() []string {
 	lines := []string{"plan: " + p.Basis}
 	for i, s := range p.Steps {
-		line := fmt.Sprintf("  step %d at %s: %s", i+1, s.Share, s.Line())
+		line := fmt.Sprintf("  step %d at %s: %s", i+1, s.Share, s.Text)
 		if s.Late {
 			line += " - too late"
 		}
 		lines = append(lines, line)
 	}
-	if days, known := p.Days(); known {
-		lines = append(lines, "  in all about "+daysText(days)+" for a release that is as good as stable, without approvals and freezes")
+	if p.InAll != "" {
+		lines = append(lines, "  in all "+p.InAll+" for a release that is as good as stable, without approvals and freezes")
 	}
 	return lines
 }

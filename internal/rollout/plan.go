@@ -30,7 +30,7 @@ func Plan(policy lifecycle.RolloutPolicy, seen lifecycle.TrafficSeen) (lifecycle
 		}
 		out.Steps = append(out.Steps, planStep(policy, policy.Steps[i], seen, out.PerDay))
 	}
-	return out, nil
+	return out.Described(), nil
 }
 
 func perDay(seen lifecycle.TrafficSeen) (float64, string) {
