@@ -97,7 +97,7 @@ func (v *volume) cut(t *testing.T) {
 // again mounts it as after a power cut: the journal is played back.
 func (v *volume) again(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { return exec.Command("umount", v.dir).Run() == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return exec.Command("umount", v.dir).Run() == nil }, time.Minute, 10*time.Millisecond)
 	out, err := exec.Command("mount", "-o", "loop", v.image, v.dir).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
