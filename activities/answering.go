@@ -2,6 +2,7 @@ package activities
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 	defer release()
 	list, err := e.ask(ctx, in, suite, model, &progress)
 	if err != nil {
-		return steps.AnswerResult{}, err
+		return steps.AnswerResult{}, cmp.Or(stopped(ctx), err) // why it was stopped says more than what broke off
 	}
 	out, err := e.keepAnswers(ctx, in, []lifecycle.Digest{in.Suite}, labels, func(w io.Writer) (int, error) {
 		if slices.ContainsFunc(list, unscored) {
