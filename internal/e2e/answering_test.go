@@ -31,7 +31,9 @@ evaluation:
 	servers.know(name)
 
 	asked := &askedOnce{times: map[string]int{}, stopAt: 250, reached: make(chan struct{}), killed: make(chan struct{})}
+	servers.mu.Lock()
 	servers.before = asked.note
+	servers.mu.Unlock()
 	var run started
 	w.refit(&run, "evaluate", w.service)
 	<-asked.reached

@@ -123,8 +123,11 @@ func (m *models) chat(w http.ResponseWriter, in asked) {
 
 // complete scores a text that it is asked to echo, in tokens of four letters, and else goes on with a word.
 func (m *models) complete(w http.ResponseWriter, in asked) {
-	if m.before != nil {
-		m.before(in.Prompt)
+	m.mu.Lock()
+	before := m.before
+	m.mu.Unlock()
+	if before != nil {
+		before(in.Prompt)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	choice := map[string]any{"index": 0, "text": " word", "finish_reason": "stop"}
