@@ -63,11 +63,11 @@ func (s *Store) sign(ctx context.Context, ref lifecycle.ArtifactRef, m lifecycle
 	}
 	key := s.signatureKey(ref, b.Material.PublicKey.Hint)
 	err = s.create(ctx, key, bytes.NewReader(body), digestsOf(body), "application/json")
-	if lifecycle.Is(err, lifecycle.Conflict) && s.signedBy(ctx, ref, m, public) != nil {
-		_, err = s.client.Client.PutObject(ctx, s.cfg.Bucket, key, bytes.NewReader(body), int64(len(body)), minio.PutObjectOptions{ContentType: "application/json"})
-		err = fault(ctx, err, "replace %s", key)
-	} else if lifecycle.Is(err, lifecycle.Conflict) {
-		err = nil
+	if lifecycle.Is(err, lifecycle.Conflict) {
+		if _, err = s.signatureBy(ctx, ref, m, public); err != nil {
+			_, err = s.client.Client.PutObject(ctx, s.cfg.Bucket, key, bytes.NewReader(body), int64(len(body)), minio.PutObjectOptions{ContentType: "application/json"})
+			err = fault(ctx, err, "replace %s", key)
+		}
 	}
 	return lifecycle.Wrap(err, "sign %s %s", ref.Kind, ref.Digest.Short())
 }
@@ -77,28 +77,34 @@ func (s *Store) signed(ctx context.Context, ref lifecycle.ArtifactRef, m lifecyc
 	if len(s.cfg.Trusted) == 0 {
 		return nil
 	}
+	_, err := s.trustedSignature(ctx, ref, m)
+	return err
+}
+
+// trustedSignature gives the signature of a trusted key that holds.
+func (s *Store) trustedSignature(ctx context.Context, ref lifecycle.ArtifactRef, m lifecycle.Manifest) ([]byte, error) {
 	reason := lifecycle.Unsigned(string(ref.Kind)+" "+ref.Digest.Short(), s.cfg.Trusted)
 	for _, key := range s.cfg.Trusted {
-		err := s.signedBy(ctx, ref, m, key)
+		body, err := s.signatureBy(ctx, ref, m, key)
 		switch {
 		case err == nil:
-			return nil
+			return body, nil
 		case lifecycle.Is(err, lifecycle.NotFound):
 		case lifecycle.Is(err, lifecycle.Refused):
 			reason = lifecycle.Wrap(err, "%s %s", ref.Kind, ref.Digest.Short())
 		default:
-			return err // nobody knows
+			return nil, err // nobody knows
 		}
 	}
-	return reason
+	return nil, reason
 }
 
-func (s *Store) signedBy(ctx context.Context, ref lifecycle.ArtifactRef, m lifecycle.Manifest, key ed25519.PublicKey) error {
+func (s *Store) signatureBy(ctx context.Context, ref lifecycle.ArtifactRef, m lifecycle.Manifest, key ed25519.PublicKey) ([]byte, error) {
 	body, err := s.readObject(ctx, s.signatureKey(ref, lifecycle.KeyID(key)), maxSignature)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return holds(body, m, key)
+	return body, holds(body, m, key)
 }
 
 func holds(body []byte, m lifecycle.Manifest, keys ...ed25519.PublicKey) error {
@@ -119,14 +125,9 @@ func (c *Cache) signed(ctx context.Context, ref lifecycle.ArtifactRef, m lifecyc
 	if body, err := os.ReadFile(path); err == nil && holds(body, m, trusted...) == nil {
 		return nil
 	}
-	if err := c.store.signed(ctx, ref, m); err != nil {
+	body, err := c.store.trustedSignature(ctx, ref, m)
+	if err != nil {
 		return err
 	}
-	for _, key := range trusted {
-		body, err := c.store.readObject(ctx, c.store.signatureKey(ref, lifecycle.KeyID(key)), maxSignature)
-		if err == nil && holds(body, m, key) == nil {
-			return lifecycle.Wrap(writeAtomic(path, body), "keep the signature of %s %s", ref.Kind, ref.Digest.Short())
-		}
-	}
-	return nil
+	return lifecycle.Wrap(writeAtomic(path, body), "keep the signature of %s %s", ref.Kind, ref.Digest.Short())
 }

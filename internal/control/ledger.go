@@ -97,7 +97,7 @@ type LedgerPage struct {
 var ExportLedger = UseCase[LedgerPage, []lifecycle.Chained]{"ledger-export", Viewer, (*Control).exportLedger}
 
 func (c *Control) exportLedger(ctx context.Context, _ Caller, in LedgerPage) ([]lifecycle.Chained, error) {
-	if _, err := c.ledgerHead(ctx, in.Service); err != nil {
+	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
 		return nil, err
 	}
 	page := []lifecycle.Chained{}
@@ -122,7 +122,7 @@ type ServedInput struct {
 var Served = UseCase[ServedInput, lifecycle.ServedAt]{"served", Viewer, (*Control).served}
 
 func (c *Control) served(ctx context.Context, _ Caller, in ServedInput) (lifecycle.ServedAt, error) {
-	if _, err := c.ledgerHead(ctx, in.Service); err != nil {
+	if _, err := c.cfg.Registry.ServiceVersion(ctx, in.Service); err != nil {
 		return lifecycle.ServedAt{}, err
 	}
 	if in.At.IsZero() {

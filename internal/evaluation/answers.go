@@ -40,7 +40,7 @@ func ReadAnswers(r io.Reader) (Answers, error) {
 		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
 	}
 	var a Answers
-	if err := strictly(head, &a); err != nil {
+	if err := lifecycle.DecodeStrictly(head, &a); err != nil {
 		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
 	}
 	a.List, err = readLines[Answer](in, "answers")

@@ -39,7 +39,7 @@ func releaseOf(open func() (io.ReadCloser, error)) (lifecycle.Digest, error) {
 	if !lines.Scan() {
 		return "", lifecycle.Errorf(lifecycle.Corrupt, "the first line names suite and release, and there is none")
 	}
-	if err := strictly(lines.Bytes(), &head); err != nil {
+	if err := lifecycle.DecodeStrictly(lines.Bytes(), &head); err != nil {
 		return "", lifecycle.Errorf(lifecycle.Corrupt, "the first line names suite and release: %w", err)
 	}
 	if head.Release == "" {

@@ -180,7 +180,7 @@ func openSuite(tree fs.FS) (Suite, fs.File, error) {
 		return Suite{}, nil, err
 	}
 	var s Suite
-	if err := strictly(raw, &s); err != nil {
+	if err := lifecycle.DecodeStrictly(raw, &s); err != nil {
 		return s, nil, err
 	}
 	cases, err := tree.Open(CasesFile)
@@ -197,7 +197,7 @@ func chunks(s Suite, r io.Reader) iter.Seq2[[]Case, error] {
 			chunk = chunk[:0]
 			for len(chunk) < size && lines.Scan() {
 				var c Case
-				if err := strictly(lines.Bytes(), &c); err != nil {
+				if err := lifecycle.DecodeStrictly(lines.Bytes(), &c); err != nil {
 					yield(nil, err)
 					return
 				}
@@ -254,7 +254,7 @@ func (f Files) stream(open func() (io.ReadCloser, error), release lifecycle.Dige
 	}
 	s := &answerStream{Closer: file, lines: scanner(file)}
 	var head Answers
-	if !s.lines.Scan() || strictly(s.lines.Bytes(), &head) != nil || head.Suite != f.SuiteDigest || head.Release != release {
+	if !s.lines.Scan() || lifecycle.DecodeStrictly(s.lines.Bytes(), &head) != nil || head.Suite != f.SuiteDigest || head.Release != release {
 		file.Close()
 		return nil, errDisorder
 	}
@@ -266,7 +266,7 @@ func (s *answerStream) take(c Case, samples int, binary bool) ([]Answer, error) 
 	s.taken = s.taken[:0]
 	for sample := range samples {
 		var a Answer
-		if !s.lines.Scan() || strictly(s.lines.Bytes(), &a) != nil || a.Case != c.ID {
+		if !s.lines.Scan() || lifecycle.DecodeStrictly(s.lines.Bytes(), &a) != nil || a.Case != c.ID {
 			return nil, errDisorder
 		}
 		var f faults

@@ -2,7 +2,6 @@ package evaluation
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,13 +34,13 @@ func (s Suite) Write(to Creator) error {
 	if err != nil {
 		return fmt.Errorf("encode the suite: %w", err)
 	}
-	if err := writeFile(to, SuiteFile, func(w io.Writer) error {
+	if err := WriteFile(to, SuiteFile, func(w io.Writer) error {
 		_, err := w.Write(append(head, '\n'))
 		return err
 	}); err != nil {
 		return err
 	}
-	return writeFile(to, CasesFile, func(w io.Writer) error {
+	return WriteFile(to, CasesFile, func(w io.Writer) error {
 		for _, c := range s.Cases {
 			if err := writeLine(w, c); err != nil {
 				return err
@@ -51,7 +50,8 @@ func (s Suite) Write(to Creator) error {
 	})
 }
 
-func writeFile(to Creator, name string, fill func(io.Writer) error) error {
+// WriteFile makes a file of a tree and lets fill write it.
+func WriteFile(to Creator, name string, fill func(io.Writer) error) error {
 	f, err := to.Create(name)
 	if err != nil {
 		return fmt.Errorf("create %s: %w", name, err)
@@ -76,7 +76,7 @@ func ReadSuite(tree fs.FS) (Suite, error) {
 		return Suite{}, lifecycle.Errorf(lifecycle.Corrupt, "read the suite: %w", err)
 	}
 	var s Suite
-	if err := strictly(raw, &s); err != nil {
+	if err := lifecycle.DecodeStrictly(raw, &s); err != nil {
 		return Suite{}, lifecycle.Errorf(lifecycle.Corrupt, "read %s: %w", SuiteFile, err)
 	}
 	f, err := tree.Open(CasesFile)
@@ -90,18 +90,6 @@ func ReadSuite(tree fs.FS) (Suite, error) {
 	return s, s.Check()
 }
 
-func strictly(raw []byte, v any) error {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(v); err != nil {
-		return err
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return errors.New("something follows the value")
-	}
-	return nil
-}
-
 // readLines reads one value a line. Empty lines and lines without end are faults.
 func readLines[T any](r io.Reader, name string) ([]T, error) {
 	var list []T
@@ -109,7 +97,7 @@ func readLines[T any](r io.Reader, name string) ([]T, error) {
 	lines.Buffer(make([]byte, 64<<10), maxLine)
 	for n := 1; lines.Scan(); n++ {
 		var v T
-		if err := strictly(lines.Bytes(), &v); err != nil {
+		if err := lifecycle.DecodeStrictly(lines.Bytes(), &v); err != nil {
 			return nil, lifecycle.Errorf(lifecycle.Corrupt, "%s line %d: %w", name, n, err)
 		}
 		list = append(list, v)

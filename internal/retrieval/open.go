@@ -3,7 +3,6 @@ package retrieval
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -26,7 +25,7 @@ func Open(fsys fs.FS) (*Index, error) {
 		return nil, err
 	}
 	var h header
-	if err := strict(raw, &h); err != nil {
+	if err := lifecycle.DecodeStrictly(raw, &h); err != nil {
 		return nil, corrupt(HeaderFile, "%w", err)
 	}
 	if err := h.check(); err != nil {
@@ -79,18 +78,6 @@ func read(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	return raw, nil
 }
 
-func strict(raw []byte, into any) error {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one value")
-	}
-	return nil
-}
-
 func (h header) check() error {
 	switch {
 	case h.Version != formVersion:
@@ -130,7 +117,7 @@ func parseChunks(raw []byte, want int) ([]chunk, error) {
 		if !utf8.Valid(line) {
 			return nil, corrupt(ChunksFile, "line %d is not UTF-8", len(chunks)+1)
 		}
-		if err := strict(line, &c); err != nil {
+		if err := lifecycle.DecodeStrictly(line, &c); err != nil {
 			return nil, corrupt(ChunksFile, "line %d: %w", len(chunks)+1, err)
 		}
 		last := chunk{Number: -1}

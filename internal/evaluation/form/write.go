@@ -1,7 +1,6 @@
 package form
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,14 +12,9 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// Creator makes the files of a folder.
-type Creator interface {
-	Create(name string) (io.WriteCloser, error)
-}
-
 // Write writes a suite of version 2 as people write it: suite.yaml, and a file of cases for each capability. What Read
 // gives of it is the same suite.
-func Write(s evaluation.Suite, to Creator) error {
+func Write(s evaluation.Suite, to evaluation.Creator) error {
 	if s.Version != evaluation.SuiteVersion {
 		return lifecycle.Errorf(lifecycle.Invalid, "a suite of version %d has no form for people", s.Version)
 	}
@@ -35,13 +29,13 @@ func Write(s evaluation.Suite, to Creator) error {
 		}
 		head.Capabilities = append(head.Capabilities, written)
 	}
-	err := writeFile(to, File, func(w io.Writer) error {
+	err := evaluation.WriteFile(to, File, func(w io.Writer) error {
 		encoder := yaml.NewEncoder(w)
 		encoder.SetIndent(2)
 		return errors.Join(encoder.Encode(head), encoder.Close())
 	})
 	for _, c := range head.Capabilities {
-		err = errors.Join(err, writeFile(to, c.Files[0], func(w io.Writer) error { return writeCases(w, s, c.Name) }))
+		err = errors.Join(err, evaluation.WriteFile(to, c.Files[0], func(w io.Writer) error { return writeCases(w, s, c.Name) }))
 	}
 	return err
 }
@@ -100,16 +94,4 @@ func caseOf(c evaluation.Case) caseForm {
 	}
 	out.Messages = append(out.Messages, messageForm{Role: "user", Content: c.Text})
 	return out
-}
-
-func writeFile(to Creator, name string, fill func(io.Writer) error) error {
-	f, err := to.Create(name)
-	if err != nil {
-		return fmt.Errorf("create %s: %w", name, err)
-	}
-	w := bufio.NewWriter(f)
-	if err := errors.Join(fill(w), w.Flush(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
 }

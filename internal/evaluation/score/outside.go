@@ -1,12 +1,9 @@
 package score
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 
@@ -132,7 +129,7 @@ func (w World) judged(ctx context.Context, name, instruction string, about map[s
 		return lifecycle.Wrap(err, "ask judge %s", name)
 	}
 	said = strings.TrimSpace(said)
-	if strictly([]byte(said[strings.LastIndexByte(said, '\n')+1:]), into) != nil {
+	if lifecycle.DecodeStrictly([]byte(said[strings.LastIndexByte(said, '\n')+1:]), into) != nil {
 		return lifecycle.Errorf(lifecycle.Invalid, "judge %s did not reply in the form that it was asked for", name)
 	}
 	return nil
@@ -165,22 +162,9 @@ func command(s commandSettings, world World) (Scorer, error) {
 		var said struct {
 			Score *float64 `json:"score"`
 		}
-		if err := strictly(output, &said); err != nil || said.Score == nil {
+		if err := lifecycle.DecodeStrictly(output, &said); err != nil || said.Score == nil {
 			return 0, lifecycle.Errorf(lifecycle.Invalid, "command %s did not write {\"score\": number}", s.Command)
 		}
 		return *said.Score, nil
 	}}, nil
-}
-
-// strictly reads one JSON value without unknown fields.
-func strictly(raw []byte, into any) error {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the value")
-	}
-	return nil
 }
