@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
+	"github.com/refitml/refit/internal/steps"
 )
 
 // scene is a step of 10% with a B of 20 at one gateway, as gateways and servers tell it.
@@ -173,4 +175,22 @@ func TestNothingIsKnownBeforeEveryGatewayKnowsIt(t *testing.T) {
 	require.Equal(t, late, knownUntil([]registry.GatewayReport{{Known: late}}))
 	require.Equal(t, early, knownUntil([]registry.GatewayReport{{Known: late}, {Known: early}, {Known: late}}))
 	require.Zero(t, knownUntil([]registry.GatewayReport{{Known: early}, {}}), "one cannot tell")
+}
+
+// What the judge sees travels with the heartbeats, under the name by which status looks for it.
+func TestFollowersAreShownTheVerdict(t *testing.T) {
+	t.Parallel()
+	h := &hold{in: steps.HoldInput{Policy: lifecycle.RolloutPolicy{Steps: []lifecycle.StepPolicy{{MinConversations: 50}}}}}
+	h.exposed = newExposed(500, lifecycle.Exposure{}, 0)
+	verdict := lifecycle.StepVerdict{Decision: lifecycle.Hold, Canary: 12, Metrics: []lifecycle.MetricVerdict{{Metric: "errors", Ratio: lifecycle.Interval{Low: 0.4, LowLevel: 0.05}}}}
+	h.show(verdict)
+	raw, err := json.Marshal(h.details())
+	require.NoError(t, err)
+	var seen struct {
+		Step    int64                 `json:"step"`
+		Verdict lifecycle.StepVerdict `json:"verdict"`
+	}
+	require.NoError(t, json.Unmarshal(raw, &seen))
+	require.Equal(t, verdict, seen.Verdict)
+	require.EqualValues(t, 12, seen.Step)
 }

@@ -76,6 +76,8 @@ type heldSoFar struct {
 	Elapsed            time.Duration `json:"elapsed_ns"` // with the input's
 	Renewed            time.Time     `json:"renewed"`    // when the lease was renewed last; zero: not yet
 	Served             int64         `json:"served"`     // for the canary, counted by the model servers
+
+	Verdict lifecycle.StepVerdict `json:"verdict,omitzero"` // of the newest look
 }
 
 func newHold(ctx context.Context, p Promotion, in steps.HoldInput) *hold {
@@ -301,7 +303,7 @@ func (h *hold) show(v lifecycle.StepVerdict) {
 	h.seen.Progress = lifecycle.Progress{
 		Time: time.Now(), Step: v.Canary, Total: h.in.Policy.Steps[h.in.Step].MinConversations, Message: v.Reason,
 	}
-	h.seen.Served = served
+	h.seen.Served, h.seen.Verdict = served, v
 }
 
 // complain logs a trouble once for as long as it lasts.

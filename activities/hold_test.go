@@ -167,6 +167,7 @@ func TestHarmEndsAStepAlsoWhilePaused(t *testing.T) {
 	out := h.wait(t)
 	require.Equal(t, steps.HoldHarm, out.Reason, out.Verdict.Reason)
 	require.Contains(t, out.Verdict.Reason, "errors (60 on the canary, 0 on stable")
+	require.GreaterOrEqual(t, out.Verdict.Metrics[0].Ratio.Low, 1.0, "the interval says so, too")
 }
 
 func TestWhatBothSidesSufferIsNoHarm(t *testing.T) {

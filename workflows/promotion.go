@@ -262,6 +262,7 @@ func (p *promotion) awaitVerdict(ctx workflow.Context, i int) (steps.HoldResult,
 	if _, err := steps.RecordStep.Run(ctx, steps.StepInput{Service: p.service.Name, Claim: p.claim, Record: record, By: p.by}); err != nil {
 		return held, err
 	}
+	record.Verdict = record.Verdict.Brief() // its intervals are in the registry and the ledger
 	p.result.Steps = append(p.result.Steps, record)
 	p.state.Rollout.Done = p.result.Steps
 	return held, nil

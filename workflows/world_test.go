@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -71,6 +72,8 @@ func newWorld(t *testing.T) *world {
 	s.SetLogger(quiet())
 	w := newScript(t)
 	w.TestWorkflowEnvironment = s.NewTestWorkflowEnvironment()
+	// A machine that is busy with other things may stop a workflow for seconds; that is no deadlock.
+	w.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
 	return w
 }
 

@@ -250,6 +250,7 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	}
 	if r := s.Rollout; r != nil {
 		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
+		printJudged(w, s)
 	}
 	for _, e := range s.Evaluations {
 		fmt.Fprintf(w, "%-12s %s\n", lifecycle.EvaluationLoop, evaluationLine(e))
@@ -262,6 +263,21 @@ func printStatus(w io.Writer, s control.StatusResult) {
 		}
 		fmt.Fprintf(w, "%-12s %s\n", l.Claim.Loop, says)
 		fmt.Fprintf(w, "%-12s workflow %s, fence %d %s\n", "", l.Claim.Owner.WorkflowID, l.Claim.Fence, l.URL)
+	}
+}
+
+// printJudged shows what the judge sees of the step that is held, else what it said of the last one that ended.
+func printJudged(w io.Writer, s control.StatusResult) {
+	v := s.Judged
+	if ended := s.Rollout.Steps; v == nil && len(ended) > 0 {
+		v = &ended[len(ended)-1].Verdict
+	}
+	if v == nil {
+		return
+	}
+	fmt.Fprintf(w, "judged       %s: %s\n", v.Decision, v.Reason)
+	for _, line := range v.Lines() {
+		fmt.Fprintf(w, "%-12s %s\n", "", line)
 	}
 }
 

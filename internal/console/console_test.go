@@ -229,6 +229,26 @@ func TestFormsOfOthersAreRefused(t *testing.T) {
 	require.Empty(t, w.Result().Cookies())
 }
 
+// judge plays a rollout of a second release, of which a step was judged.
+func (f *face) judge(stable lifecycle.Digest) {
+	f.t.Helper()
+	ctx, r, by := f.t.Context(), f.data.Registry, lifecycle.Actor{Name: "test"}
+	candidate, err := r.AddRelease(ctx, registrytest.Release("docs", 2), by)
+	require.NoError(f.t, err)
+	claim, err := r.TakeClaim(ctx, "docs", lifecycle.PromotionLoop, lifecycle.Owner{Namespace: "ns", WorkflowID: "promote/docs", FirstRunID: "p"}, by)
+	require.NoError(f.t, err)
+	_, err = r.SetFirstStable(ctx, registry.FirstStable{Service: "docs", Fence: claim.Fence, Release: stable, By: by})
+	require.NoError(f.t, err)
+	require.NoError(f.t, r.StartRollout(ctx, registry.RolloutStart{Service: "docs", Fence: claim.Fence, ID: "p", Release: candidate, Owner: claim.Owner, By: by}))
+	require.NoError(f.t, r.RecordStep(ctx, "docs", claim.Fence, "p", lifecycle.StepRecord{Verdict: lifecycle.StepVerdict{
+		Decision: lifecycle.Promote, Reason: "all proven", Metrics: []lifecycle.MetricVerdict{
+			{Metric: "errors", Ratio: lifecycle.Interval{Low: 0.4, High: 1.9, LowLevel: 0.05, HighLevel: 0.05}, Tolerated: 1, Margin: 3},
+		},
+	}}))
+	_, _, err = r.RollBack(ctx, registry.Rollback{Service: "docs", Fence: claim.Fence, Rollout: "p", By: by, Reason: "test over"})
+	require.NoError(f.t, err)
+}
+
 func TestThePageShowsAServiceAndRunsNoScript(t *testing.T) {
 	f := newFace(t, nil)
 	ctx := t.Context()
@@ -243,11 +263,12 @@ func TestThePageShowsAServiceAndRunsNoScript(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.data.Registry.TakeClaim(ctx, "docs", lifecycle.IndexLoop, lifecycle.Owner{Namespace: "ns", WorkflowID: "index/docs", FirstRunID: "r"}, lifecycle.Actor{Name: "test"})
 	require.NoError(t, err)
+	f.judge(id)
 
 	w := f.get("/", here, "127.0.0.1:8090")
 	body := w.Body.String()
 	for _, want := range []string{
-		"docs", "there is no release to go back to", "three got worse", "regress", "release-added",
+		"errors: the canary&#39;s risk is 0.4 to 1.9 times stable&#39;s", "docs", "there is no release to go back to", "three got worse", "regress", "release-added",
 		"http://ui.test/namespaces/ns/workflows/index%2Fdocs/r", "no worker answers",
 		"workflowType=PromoteRelease", "{&#34;service&#34;: &#34;docs&#34;}",
 	} {

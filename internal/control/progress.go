@@ -36,6 +36,33 @@ func progressOf(state *steps.State, pending []*workflowpb.PendingActivityInfo) *
 	return &lifecycle.Progress{Step: min(int64(state.Answered.Done)+answering, of), Total: of, Message: "answering"}
 }
 
+// judged gives what the judge said of the step that a promotion holds, as the holding step's heartbeat has it.
+func (c *Control) judged(ctx context.Context, claim *lifecycle.Claim) *lifecycle.StepVerdict {
+	if claim == nil || c.cfg.Temporal == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	described, err := c.cfg.Temporal.DescribeWorkflowExecution(ctx, claim.Owner.WorkflowID, "")
+	if err != nil || described.GetWorkflowExecutionInfo().GetFirstRunId() != claim.Owner.FirstRunID {
+		return nil
+	}
+	return judgedBy(described.GetPendingActivities())
+}
+
+func judgedBy(pending []*workflowpb.PendingActivityInfo) *lifecycle.StepVerdict {
+	for _, activity := range pending {
+		var held struct {
+			Verdict *lifecycle.StepVerdict `json:"verdict"`
+		}
+		payloads := activity.GetHeartbeatDetails().GetPayloads()
+		if activity.GetActivityType().GetName() == steps.HoldStep.Name && len(payloads) > 0 && json.Unmarshal(payloads[0].GetData(), &held) == nil {
+			return held.Verdict
+		}
+	}
+	return nil
+}
+
 // RunningEvaluation is a gate that is being asked. Nobody holds a claim of it, because evaluations exclude nobody.
 type RunningEvaluation struct {
 	WorkflowID string              `json:"workflow_id"`

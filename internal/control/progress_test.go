@@ -66,3 +66,41 @@ func TestProgressIsOverAllBatches(t *testing.T) {
 	require.NoError(t, run.Get(t.Context(), nil))
 	require.Nil(t, do(w, control.Watch, control.WatchInput{WorkflowID: run.GetID()}).Progress)
 }
+
+// TestWhatTheJudgeSeesIsShownWhileAStepIsHeld reads it from the heartbeat of the step that holds.
+func TestWhatTheJudgeSeesIsShownWhileAStepIsHeld(t *testing.T) {
+	w := newTemporalWorld(t)
+	w.apply()
+	require.Nil(t, do(w, control.Status, control.StatusInput{Service: svc}).Judged)
+	seen := lifecycle.StepVerdict{Decision: lifecycle.Hold, Reason: "60 of 100 conversations on the canary", Metrics: []lifecycle.MetricVerdict{
+		{Metric: "errors", Ratio: lifecycle.Interval{Low: 0.4, High: 1.9, LowLevel: 0.05, HighLevel: 0.05}, Tolerated: 1, Margin: 3},
+	}}
+	release := make(chan struct{})
+	work := worker.New(w.temporal, steps.Queue, worker.Options{})
+	work.RegisterWorkflowWithOptions(func(ctx workflow.Context, _ map[string]any) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Minute})
+		return workflow.ExecuteActivity(ctx, steps.HoldStep.Name).Get(ctx, nil)
+	}, workflow.RegisterOptions{Name: steps.PromoteRelease})
+	work.RegisterActivityWithOptions(func(ctx context.Context) error {
+		activity.RecordHeartbeat(ctx, map[string]any{"step": 60, "total": 100, "verdict": seen})
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return nil
+	}, activity.RegisterOptions{Name: steps.HoldStep.Name})
+	require.NoError(t, work.Start())
+	t.Cleanup(work.Stop)
+	run, err := w.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "promote/" + svc, TaskQueue: steps.Queue}, steps.PromoteRelease, map[string]any{})
+	require.NoError(t, err)
+	owner := lifecycle.Owner{Namespace: w.namespace, WorkflowID: run.GetID(), FirstRunID: run.GetRunID()}
+	_, err = w.Registry.TakeClaim(w.ctx, svc, lifecycle.PromotionLoop, owner, lifecycle.Actor{Name: "test"})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		judged := do(w, control.Status, control.StatusInput{Service: svc}).Judged
+		return judged != nil && judged.Reason == seen.Reason && judged.Metrics[0].Ratio == seen.Metrics[0].Ratio
+	}, patience, 100*time.Millisecond)
+	close(release)
+	require.NoError(t, run.Get(t.Context(), nil))
+	require.Nil(t, do(w, control.Status, control.StatusInput{Service: svc}).Judged)
+}

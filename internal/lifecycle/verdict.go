@@ -77,6 +77,19 @@ type MetricVerdict struct {
 	Safety       float64 `json:"safety"` // e-value against "worse than the margin"
 	Harmful      bool    `json:"harmful"`
 	Safe         bool    `json:"safe"`
+
+	// Ratio is of the canary's risk of an event to stable's. Low is of the whole rollout at the metric's level of harm: it
+	// is at or over Tolerated if and only if the metric is harmful. High is of the step: it is at or under Margin if and
+	// only if who served the events proves that the metric is safe.
+	Ratio     Interval `json:"ratio,omitzero"`
+	Tolerated float64  `json:"tolerated,omitempty"` // ratio that is no harm yet
+	Margin    float64  `json:"margin,omitempty"`    // ratio that must be refuted to be safe
+
+	// CanaryRate and StableRate are of the step's conversations. The canary's High is at or under Floor if and only if its
+	// rate proves that the metric is safe.
+	CanaryRate Interval `json:"canary_rate,omitzero"`
+	StableRate Interval `json:"stable_rate,omitzero"`
+	Floor      float64  `json:"floor,omitempty"` // rate under which the canary is safe whatever stable does; 0: none
 }
 
 // StepVerdict is the judge's answer for one step.
@@ -87,7 +100,10 @@ type StepVerdict struct {
 	Canary        int64           `json:"canary"`            // of them on the canary
 	Invalid       bool            `json:"invalid,omitempty"` // more was served than was allowed
 	Metrics       []MetricVerdict `json:"metrics,omitempty"`
-	Share         *ShareSeen      `json:"share,omitempty"` // nil: it could not be counted
+	// Odds is of the odds to be served the canary to those that were allowed, over the whole rollout. Low is at or over 1
+	// if and only if more conversations went to the canary than were allowed.
+	Odds  Interval   `json:"odds,omitzero"`
+	Share *ShareSeen `json:"share,omitempty"` // nil: it could not be counted
 }
 
 // ShareSeen is what was served of one step: the requests that count for the exposure, as they were captured.

@@ -86,6 +86,10 @@
 //	promote              every required metric proves to be under the step's margin, or its canary rate under the floor,
 //	                     at 5% each (not split: all must), on the step's own conversations
 //
+// Beside them stand intervals ([lifecycle.Interval]) that hold at every look: what the same e-processes do not reject. A
+// metric is harmful if and only if the low limit of its risk ratio is at or over t, and safe by who served if and only if
+// the high one is at or under the margin; the low one never falls, the high one is the step's and may rise again.
+//
 // A step whose time is over is still held, with the reason, or rolled back where the policy says so.
 //
 // # Not promised

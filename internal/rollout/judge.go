@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -66,10 +67,11 @@ func Judge(e Evidence, w Watch) (lifecycle.StepVerdict, error) {
 			}
 		}
 	}
-	share, err := Overexposure(e.Conversations)
+	share, odds, err := Overexposure(e.Conversations, levels.Share)
 	if err != nil {
 		return lifecycle.StepVerdict{}, err
 	}
+	out.Odds = odds
 	weights := 0.0
 	for _, m := range w.Policy.Metrics {
 		weights += m.Weight
@@ -146,12 +148,16 @@ func check(e Evidence, w Watch) error {
 }
 
 // Overexposure gives the logarithm of the largest e-value ever seen against "no conversation went to the canary with
-// more than its propensity", one observation a conversation that tossed, in order of first requests. A service whose
+// more than its propensity", one observation a conversation that tossed, in order of first requests, and between which
+// the odds to be served the canary lie, as a multiple of those that were allowed. A service whose
 // traffic somebody else splits gives each conversation the allowed share as its propensity. Passing stats.LogLevel of
-// Levels.Share means that more was served than allowed. Conversations that are open are left out: of those that
-// tossed last, the ones whose side answers faster are known first.
-func Overexposure(conversations []Conversation) (float64, error) {
-	var e stats.Excess
+// the level, which is Levels.Share, means that more was served than allowed; so does a low limit of 1 or more. Conversations
+// that are open are left out: of those that tossed last, the ones whose side answers faster are known first.
+func Overexposure(conversations []Conversation, level float64) (float64, lifecycle.Interval, error) {
+	lower, upper, err := watchOdds(1, level, 1, level)
+	if err != nil {
+		return 0, lifecycle.Interval{}, err
+	}
 	for i, c := range conversations {
 		if c.Open {
 			break
@@ -159,11 +165,11 @@ func Overexposure(conversations []Conversation) (float64, error) {
 		if !c.Coin {
 			continue
 		}
-		if err := e.Observe(c.Propensity, c.Canary); err != nil {
-			return 0, lifecycle.Errorf(lifecycle.Invalid, "conversation %d: %w", i, err)
+		if err := errors.Join(lower.Observe(c.Propensity, c.Canary), upper.Observe(c.Propensity, c.Canary)); err != nil {
+			return 0, lifecycle.Interval{}, lifecycle.Errorf(lifecycle.Invalid, "conversation %d: %w", i, err)
 		}
 	}
-	return e.Peak(), nil
+	return lower.Peak(), between(lower, upper, level, level), nil
 }
 
 type arrival struct {
@@ -171,11 +177,12 @@ type arrival struct {
 	c  *Conversation
 }
 
-// weigh asks among a metric's events: who served them?
+// weigh asks among a metric's events: who served them? Of whoever had an event the odds to be on the canary are the risk
+// ratio times those of the propensity.
 func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin float64, levels lifecycle.Levels) (lifecycle.MetricVerdict, error) {
-	out := lifecycle.MetricVerdict{Metric: m.Name, Required: m.Required}
+	out := lifecycle.MetricVerdict{Metric: m.Name, Required: m.Required, Tolerated: m.Tolerated, Margin: margin, Floor: m.Floor}
 	var events []arrival
-	var rate stats.Deficit // of the canary's rate against the floor
+	var canary, stable side
 	for i := range e.Conversations {
 		c := &e.Conversations[i]
 		if !c.Coin {
@@ -185,42 +192,56 @@ func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin float64, level
 		if had {
 			events = append(events, arrival{at, c})
 		}
-		if c.Canary && c.Step == step && m.Floor > 0 {
-			if err := rate.Observe(m.Floor, had); err != nil {
-				return out, lifecycle.Errorf(lifecycle.Invalid, "floor of %s: %w", m.Name, err)
-			}
+		switch {
+		case c.Step != step:
+		case c.Canary:
+			canary.count(had)
+		default:
+			stable.count(had)
 		}
 	}
 	slices.SortStableFunc(events, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
-	var harm stats.Excess
-	var safety stats.Deficit
+	// Two ways to be safe are two chances to be wrong: each gets half of the level where there are two.
+	level := levels.Promote
+	if m.Floor > 0 {
+		level /= 2
+	}
+	harm, safety, err := watchOdds(m.Tolerated, levels.Harm, margin, level)
+	if err != nil {
+		return out, err
+	}
 	for _, event := range events {
 		if event.c.Canary {
 			out.CanaryEvents++
 		} else {
 			out.StableEvents++
 		}
-		if err := harm.Observe(tilt(event.c.Propensity, m.Tolerated), event.c.Canary); err != nil {
-			return out, lifecycle.Errorf(lifecycle.Invalid, "an event of %s: %w", m.Name, err)
+		err := harm.Observe(event.c.Propensity, event.c.Canary)
+		if err == nil && event.c.Step == step {
+			err = safety.Observe(event.c.Propensity, event.c.Canary)
 		}
-		if event.c.Step != step {
-			continue
-		}
-		if err := safety.Observe(tilt(event.c.Propensity, margin), event.c.Canary); err != nil {
+		if err != nil {
 			return out, lifecycle.Errorf(lifecycle.Invalid, "an event of %s: %w", m.Name, err)
 		}
 	}
 	// Safety is read as it stands, not at its peak: who was safe once must still be.
-	safe := max(safety.Log(), rate.Log())
+	safe := safety.Log()
+	if m.Floor > 0 {
+		under, err := stats.RateDeficit(m.Floor, canary.events, canary.conversations)
+		if err != nil {
+			return out, lifecycle.Errorf(lifecycle.Invalid, "floor of %s: %w", m.Name, err)
+		}
+		safe = max(safe, under)
+	}
 	out.Harm, out.Safety = value(harm.Peak()), value(safe)
 	out.Harmful = harm.Peak() > stats.LogLevel(levels.Harm)
-	// Two ways to be safe are two chances to be wrong: each gets half of the level where there are two.
-	level := levels.Promote
-	if m.Floor > 0 {
-		level /= 2
-	}
 	out.Safe = safe > stats.LogLevel(level)
-	return out, nil
+	out.Ratio = between(harm, safety, levels.Harm, level)
+	out.CanaryRate, err = canary.rate(level)
+	if err == nil {
+		out.StableRate, err = stable.rate(level)
+	}
+	return out, err
 }
 
 // tilt gives the chance that an event's conversation is on the canary when the canary's risk is ratio times stable's.

@@ -276,7 +276,7 @@ func shareAlarms(t testing.TB, runs, conversations int) (alarms int) {
 		for i := range all {
 			all[i] = Conversation{Coin: true, Propensity: share, Canary: random.Float64() < share}
 		}
-		log, err := Overexposure(all)
+		log, _, err := Overexposure(all, levels.Share)
 		require.NoError(t, err)
 		if log > math.Log(1/levels.Share) {
 			alarms++
@@ -345,7 +345,35 @@ in which another needs fewer than the judge stays.
 A threshold that was tuned to one rate of errors alarms falsely, or never, when stable's own rate changes; the judge
 compares with stable and needs no tuning.
 `)
+	writeIntervals(t, &out, runs/10)
 	return out.Bytes()
+}
+
+func writeIntervals(t *testing.T, out *bytes.Buffer, runs int) {
+	fmt.Fprintf(out, `
+## Intervals
+
+Beside each verdict stand confidence sequences: limits that hold at every look at once, also at the one at which somebody
+stops. They are what the judge's own e-processes do not reject, so they never contradict it: a metric is harmful if and
+only if the low limit of the canary's risk, as a multiple of stable's, is at or over what is tolerated (over the whole rollout,
+at the metric's part of %g%%), and who served its events proves it safe if and only if the high limit is at or under the step's margin (in
+the step, at %g%%). The canary's rate has limits of its own, whose high one is what a floor is held against, and so has the share
+that was served. Of %d rollouts of two steps of 300 and 600 conversations, 10%% of them with events in waves at stable, looked at
+after every tenth conversation, the limits of the ratio were ever on the wrong side in:
+
+| canary's risk, times stable's | low limit | high limit |
+|---|---|---|
+`, 100*levels.Harm, 100*levels.Promote, runs)
+	for _, ratio := range []float64{0.5, 1, 2, 5} {
+		m := lost(t, runs, 10, ratio, false, func(p float64) float64 { return p })
+		fmt.Fprintf(out, "| %g | %.1f%% | %.1f%% |\n", ratio, 100*float64(m.harm)/float64(runs), 100*float64(m.safe)/float64(runs))
+	}
+	out.WriteString(`
+What the limits need is what the judge needs: propensities that are what they say. A ratio that changes during a rollout
+has no interval that holds it; the low limit remembers the worst of it, the high limit is of the step. So the two may
+cross, which says that no one ratio fits. Limits of rates suppose a rate that stays the same through the step, which a day's waves
+are not; those of the ratio do not mind waves that meet both sides.
+`)
 }
 
 // TestTheJudgesPricesAreTheDocumentedOnes plays a part, and all of the page when REFIT_LONG is 1.

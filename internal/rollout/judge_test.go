@@ -295,12 +295,12 @@ func detection(t *testing.T, seed int, served float64) int {
 		for len(all) < size {
 			all = append(all, Conversation{Coin: true, Propensity: 0.05, Canary: random.Float64() < served})
 		}
-		if log, err := Overexposure(all); err != nil || log <= math.Log(1/levels.Share) {
+		if log, _, err := Overexposure(all, levels.Share); err != nil || log <= math.Log(1/levels.Share) {
 			require.NoError(t, err)
 			continue
 		}
 		return 1 + search(len(all), func(n int) bool {
-			log, err := Overexposure(all[:n])
+			log, _, err := Overexposure(all[:n], levels.Share)
 			return err == nil && log > math.Log(1/levels.Share)
 		})
 	}
@@ -360,7 +360,7 @@ func alarmedWhile(t *testing.T, tossed []Conversation, answered []float64, opene
 			c.Open = open && opened
 			seen = append(seen, c)
 		}
-		log, err := Overexposure(seen)
+		log, _, err := Overexposure(seen, levels.Share)
 		require.NoError(t, err)
 		if log > math.Log(1/levels.Share) {
 			return true

@@ -188,7 +188,7 @@ func TestShareTestKeepsItsLevelOnTheRule(t *testing.T) {
 		s.key = append([]byte{byte(seed), byte(seed >> 8)}, testKey...)
 		tr := newTraffic(uint64(seed+10), 1)
 		run := tr.run(10_000, 500, func(_ *talk, r Request) Choice { return s.Admit(r) })
-		log, err := Overexposure(run.conversations())
+		log, _, err := Overexposure(run.conversations(), levels.Share)
 		require.NoError(t, err)
 		if math.Exp(log) > 1/levels.Share {
 			alarms++

@@ -13,6 +13,9 @@
 // alpha, so one may look after every observation and stop when one likes. What is not promised: power against
 // alternatives outside of the ladder of odds ratios, and anything when the probabilities were not known before.
 //
+// [LowerOdds], [UpperOdds] and [RateLimits] are the same tests against every odds ratio, or rate, at once: confidence
+// sequences that hold what the tests do not reject, so that limit and test never contradict each other.
+//
 // # Limits and tests at the gate
 //
 // [TangoLower] and [TangoUpper] bound a difference of paired proportions, [McNemar] tests that there is none,

@@ -50,13 +50,16 @@ func (l *ladder) observe(p float64, hit bool, sign float64) error {
 }
 
 // Log gives the natural logarithm of the e-value now; 0 before the first trial.
-func (l *ladder) Log() float64 {
-	largest := l.logs[0]
-	for _, v := range l.logs[1:] {
+func (l *ladder) Log() float64 { return logMean(l.logs) }
+
+// logMean gives the logarithm of the mean of what the logarithms stand for.
+func logMean(logs [rungs]float64) float64 {
+	largest := logs[0]
+	for _, v := range logs[1:] {
 		largest = max(largest, v)
 	}
 	sum := 0.0
-	for _, v := range l.logs {
+	for _, v := range logs {
 		sum += math.Exp(v - largest)
 	}
 	return largest + math.Log(sum/rungs)
@@ -106,8 +109,8 @@ func ProportionSequence(hits, trials int64, alpha float64) (low, high float64, e
 	return low, high, nil
 }
 
-// bisect gives the largest x in [low, high] at which outside still holds, where outside holds at low, does not at
-// high, and changes once: the limit is on the safe side.
+// bisect gives the x nearest to high at which outside still holds, where outside holds at low, does not at high, and
+// changes once: the limit is on the safe side. low may be over high.
 func bisect(low, high float64, outside func(float64) bool) float64 {
 	for range 200 {
 		middle := low + (high-low)/2
