@@ -27,8 +27,8 @@ import (
 const answersFile = "answers.jsonl"
 
 // Answer puts a suite to a release, or a batch of its cases, through the code that users meet. Answers that are kept
-// already are reused; answers of a try on this machine that was cut off are gone on from. Answers that could not be scored
-// are kept for the verdict, which is then an error, and are asked for anew by the next run.
+// already are reused; answers of a try that was cut off are gone on from: all of them on this machine, and what was kept
+// in parts on any other. Answers that could not be scored are kept for the verdict, which is then an error, and are asked for anew by the next run.
 func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.AnswerResult, error) {
 	var progress report
 	ctx, done := long(ctx, progress.details)
@@ -82,28 +82,9 @@ func (e Evaluation) kept(ctx context.Context, service string, labels map[string]
 
 // keepAnswers keeps what write wrote, with the number of answers that it gave.
 func (e Evaluation) keepAnswers(ctx context.Context, in steps.AnswerInput, parents []lifecycle.Digest, labels map[string]string, write func(io.Writer) (int, error)) (steps.AnswerResult, error) {
-	dir, cleanUp, err := e.scratch("answers")
-	if err != nil {
-		return steps.AnswerResult{}, err
-	}
-	defer cleanUp()
-	file, err := dir.Create(answersFile)
-	if err != nil {
-		return steps.AnswerResult{}, fmt.Errorf("write answers: %w", err)
-	}
-	n, err := write(file)
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return steps.AnswerResult{}, err
-	}
-	labels[casesLabel] = strconv.Itoa(n)
-	ref, err := e.keepDir(ctx, lifecycle.Artifact{
-		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact}, Service: in.Service, MadeBy: in.By,
-		Parents: parents, Labels: labels,
-	}, string(dir))
-	return steps.AnswerResult{Answers: ref.Digest, Cases: n}, err
+	as := linesOf{service: in.Service, by: in.By, file: answersFile, parents: parents, labels: labels}
+	digest, n, err := e.keepLines(ctx, as, write)
+	return steps.AnswerResult{Answers: digest, Cases: n}, err
 }
 
 // whileNoCanary ends the context when the release meets users as a canary: the gate's requests would be counted
@@ -137,11 +118,15 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 	if unfinished != nil {
 		defer unfinished.Close()
 	}
-	if have, err = e.scoredBefore(ctx, in, have); err != nil {
+	parts := e.answerParts(linesOf{
+		service: in.Service, by: in.By, parents: []lifecycle.Digest{in.Suite}, labels: answerLabels(in),
+	}, in.Suite, in.Release)
+	if have, err = e.answeredBefore(ctx, in, have, parts); err != nil {
 		return nil, err
 	}
 	answered := int64(len(have))
 	questions := suite.Questions()
+	parts.start(questions)
 	show := func() {
 		progress.set(lifecycle.Progress{Step: answered, Total: int64(questions), Message: "answering"})
 	}
@@ -155,7 +140,13 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 		Answered: func(a evaluation.Answer) {
 			answered++
 			show()
-			if unfinished == nil || unscored(a) {
+			if unscored(a) {
+				return
+			}
+			if err := parts.add(ctx, a); err != nil {
+				orDefault(e.Log).WarnContext(ctx, "answers are not kept yet for another worker", "error", err)
+			}
+			if unfinished == nil {
 				return
 			}
 			if err := keepAnswer(unfinished, a); err != nil {

@@ -45,25 +45,33 @@ func answerLabels(in steps.AnswerInput) map[string]string {
 	return labels
 }
 
-// scoredBefore adds what an earlier run got scored, wherever it ran, to the answers that this machine has.
-func (e Evaluation) scoredBefore(ctx context.Context, in steps.AnswerInput, have []evaluation.Answer) ([]evaluation.Answer, error) {
+// answeredBefore adds what earlier tries got, wherever they ran, to the answers that this machine has: the parts that a
+// try kept before it was cut off, and what was scored of a run that could not score all.
+func (e Evaluation) answeredBefore(ctx context.Context, in steps.AnswerInput, have []evaluation.Answer, parts *parts[evaluation.Answer]) ([]evaluation.Answer, error) {
+	before, err := parts.have(ctx)
+	if err != nil {
+		return nil, err
+	}
 	labels := answerLabels(in)
 	labels[reportLabel] += withoutScores
 	kept, err := e.kept(ctx, in.Service, labels)
-	if err != nil || !kept.Reused {
-		return have, err
-	}
-	answers, err := e.readAnswers(ctx, kept.Answers)
 	if err != nil {
 		return nil, err
+	}
+	if kept.Reused {
+		answers, err := e.readAnswers(ctx, kept.Answers)
+		if err != nil {
+			return nil, err
+		}
+		before = append(before, answers.List...)
 	}
 	there := map[string]bool{}
 	for _, a := range have {
 		there[fmt.Sprint(a.Sample, " ", a.Case)] = true
 	}
-	for _, a := range answers.List {
-		if !unscored(a) && !there[fmt.Sprint(a.Sample, " ", a.Case)] {
-			have = append(have, a)
+	for _, a := range before {
+		if at := fmt.Sprint(a.Sample, " ", a.Case); !unscored(a) && !there[at] {
+			have, there[at] = append(have, a), true
 		}
 	}
 	return have, nil

@@ -3,6 +3,7 @@ package activities_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +22,9 @@ func (g *gate) elsewhere(t *testing.T) (activities.Evaluation, *models) {
 	shelf := g.Shelf
 	shelf.Cache, shelf.Scratch = cache, t.TempDir()
 	servers := newModels(t)
-	return activities.Evaluation{Shelf: shelf, Engines: servers.engines(), Unfinished: t.TempDir()}, servers
+	other := g.evaluation
+	other.Shelf, other.Engines, other.Unfinished = shelf, servers.engines(), t.TempDir()
+	return other, servers
 }
 
 func (g *gate) batches(t *testing.T, release, suite lifecycle.Digest) steps.AnswerPlan {
@@ -129,6 +132,53 @@ func TestAnotherWorkerGoesOnWithoutAskingAgain(t *testing.T) {
 	joined, err := do(t, steps.JoinAnswers, other.Join, join)
 	require.NoError(t, err)
 	require.Equal(t, 110, joined.Cases)
+}
+
+// stopAt lets a try be stopped when a server is asked for the n-th time. From then on it answers nothing.
+func stopAt(t *testing.T, stopped *try, times int64) func(n int64) {
+	t.Helper()
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) })
+	return func(n int64) {
+		if n == times {
+			close(stopped.stop)
+		}
+		if n >= times {
+			<-ended
+		}
+	}
+}
+
+// TestABatchThatWasCutOffGoesOnElsewhere: a worker ends in the middle of a batch, and one that has nothing of it on its disk
+// asks its own model servers only what was not kept in parts.
+func TestABatchThatWasCutOffGoesOnElsewhere(t *testing.T) {
+	t.Parallel()
+	g := newGate(t)
+	g.evaluation.PartAfter = time.Nanosecond
+	suite := g.plan(t, g.first, "").Suite
+	in := steps.AnswerInput{Service: "docs", Release: g.first, Suite: suite, By: by, Batch: &steps.Batch{From: 0, To: 60}, AtOnce: 2} // a request each
+	first := newTry()
+	g.servers.before = stopAt(t, first, 35)
+	_, err := on(first, steps.AnswerBatch, g.evaluation.Answer, in)
+	require.True(t, lifecycle.KindOf(err).Retryable(), "%v", err)
+
+	other, servers := g.elsewhere(t)
+	second := newTry()
+	servers.before = stopAt(t, second, 15) // and this one ends, too
+	_, err = on(second, steps.AnswerBatch, other.Answer, in)
+	require.True(t, lifecycle.KindOf(err).Retryable(), "%v", err)
+
+	third, last := g.elsewhere(t)
+	out, err := do(t, steps.AnswerBatch, third.Answer, in)
+	require.NoError(t, err)
+	require.Equal(t, 60, out.Cases)
+	require.Equal(t, int64(60-30-10), last.requests(), "three parts of ten were kept by the first worker, one by the second")
+
+	fourth, none := g.elsewhere(t)
+	again, err := do(t, steps.AnswerBatch, fourth.Answer, in)
+	require.NoError(t, err)
+	require.True(t, again.Reused)
+	require.Zero(t, none.requests())
 }
 
 func TestJoinRefusesWhatIsNotAllOfIt(t *testing.T) {

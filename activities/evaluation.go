@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/corpus"
@@ -25,6 +26,7 @@ type Evaluation struct {
 	Roots      []string                               // folders that suites of people may lie in
 	Judges     map[string]Judge                       // models that suites may name as judges
 	Commands   map[string]Command                     // programs that suites may name as scorers
+	PartAfter  time.Duration                          // between two parts of a batch that are kept for other workers; default 30 s
 	Log        *slog.Logger                           // default slog.Default()
 }
 
@@ -46,7 +48,7 @@ func (e Evaluation) Plan(ctx context.Context, in steps.PlanEvaluationInput) (ste
 	if plan.Baseline, err = e.baseline(ctx, in); err != nil {
 		return plan, err
 	}
-	if plan.Suite, err = e.suite(ctx, service, in.By); err != nil {
+	if plan.Suite, plan.Compares, err = e.suite(ctx, service, in.By); err != nil {
 		return plan, err
 	}
 	plan.Verdict, err = e.judged(ctx, in.Service, plan)
@@ -90,35 +92,34 @@ func (e Evaluation) judged(ctx context.Context, service string, plan steps.Evalu
 }
 
 // suite makes what the service's gates ask: the suite that its declaration points to, and what it declares to be built of
-// held-out documents. The same ones give the same artifact.
-func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lifecycle.Actor) (lifecycle.Digest, error) {
+// held-out documents. The same ones give the same artifact. It says whether both sides' answers are to be compared.
+func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lifecycle.Actor) (digest lifecycle.Digest, compares bool, err error) {
 	if len(service.Evaluation.Capabilities) == 0 && !service.Evaluation.Suite.Given() {
-		return "", lifecycle.Errorf(lifecycle.Invalid,
+		return "", false, lifecycle.Errorf(lifecycle.Invalid,
 			"evaluation: neither suite nor capabilities; a release passes no gate that asks nothing, so declare what the model must be able to do")
 	}
 	var suite evaluation.Suite
 	var parents []lifecycle.Digest
-	var err error
 	if len(service.Evaluation.Capabilities) > 0 {
 		if suite, parents, err = e.built(ctx, service); err != nil {
-			return "", err
+			return "", false, err
 		}
 	}
 	if service.Evaluation.Suite.Given() {
 		written, err := e.written(ctx, service.Evaluation.Suite)
 		if err != nil {
-			return "", lifecycle.Wrap(err, "read the suite of %s", service.Name)
+			return "", false, lifecycle.Wrap(err, "read the suite of %s", service.Name)
 		}
 		suite = written.With(suite)
 	}
 	if _, err := suite.Only(evaluation.GateSplit); err != nil {
-		return "", lifecycle.Wrap(err, "suite of %s", service.Name)
+		return "", false, lifecycle.Wrap(err, "suite of %s", service.Name)
 	}
 	ref, err := e.keep(ctx, lifecycle.Artifact{
 		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.SuiteArtifact}, Service: service.Name, MadeBy: by, Parents: unique(parents),
 		Labels: map[string]string{"cases": strconv.Itoa(len(suite.Cases)), "capabilities": strconv.Itoa(len(suite.Capabilities))},
 	}, func(to tree) error { return suite.Write(to) })
-	return ref.Digest, err
+	return ref.Digest, suite.Compares(), err
 }
 
 // built makes cases of the held-out documents and relevance pairs of the service's newest datasets.
@@ -208,6 +209,10 @@ func (e Evaluation) Judge(ctx context.Context, in steps.JudgeGateInput) (lifecyc
 	if in.Plan.Baseline != "" {
 		parents = append(parents, in.BaselineAnswers)
 	}
+	if in.Comparisons != "" {
+		files.Compared = e.fileOf(ctx, in.Comparisons, comparisonsFile)
+		parents = append(parents, in.Comparisons)
+	}
 	if files.Attempt, err = e.attempt(ctx, in.Service, in.Plan); err != nil {
 		return lifecycle.Verdict{}, err
 	}
@@ -285,16 +290,5 @@ func (e Evaluation) readSuite(ctx context.Context, digest lifecycle.Digest) (eva
 
 // answersOf opens an artifact of answers, as often as it is asked.
 func (e Evaluation) answersOf(ctx context.Context, digest lifecycle.Digest) func() (io.ReadCloser, error) {
-	return func() (io.ReadCloser, error) {
-		root, err := e.open(ctx, lifecycle.ReportArtifact, digest)
-		if err != nil {
-			return nil, err
-		}
-		defer root.Close() // the open file lives on
-		file, err := root.Open(answersFile)
-		if err != nil {
-			return nil, lifecycle.Errorf(lifecycle.Corrupt, "answers %s: %w", digest.Short(), err)
-		}
-		return file, nil
-	}
+	return e.fileOf(ctx, digest, answersFile)
 }

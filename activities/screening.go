@@ -100,7 +100,7 @@ func (d Datasets) suites(ctx context.Context, service lifecycle.Service, policy 
 	policy = policy.WithDefaults()
 	k := known{Screen: corpus.NewScreen(corpus.ScreenOptions{Words: policy.Words, Similarity: policy.Similarity}), policy: policy}
 	if len(service.Evaluation.Capabilities) > 0 || service.Evaluation.Suite.Given() {
-		if _, err := (Evaluation{Shelf: d.Shelf, Roots: d.Roots}).suite(ctx, service, by); err != nil { // it is in the registry from now on
+		if _, _, err := (Evaluation{Shelf: d.Shelf, Roots: d.Roots}).suite(ctx, service, by); err != nil { // it is in the registry from now on
 			return k, err
 		}
 	}

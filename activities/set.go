@@ -53,6 +53,7 @@ func (s Set) BindData(w worker.ActivityRegistry) {
 	steps.PlanBatches.Bind(w, s.Evaluation.PlanBatches)
 	steps.AnswerBatch.Bind(w, s.Evaluation.Answer)
 	steps.JoinAnswers.Bind(w, s.Evaluation.Join)
+	steps.CompareAnswers.Bind(w, s.Evaluation.Compare)
 	steps.JudgeGate.Bind(w, s.Evaluation.Judge)
 	steps.LoadRelease.Bind(w, s.Promotion.LoadRelease)
 	steps.CurateFeedback.Bind(w, s.Tuning.Curate)

@@ -52,10 +52,20 @@ func (l *loop) judge(ctx workflow.Context, plan steps.EvaluationPlan) (lifecycle
 			return lifecycle.Verdict{}, err
 		}
 	}
+	in := steps.JudgeGateInput{Service: l.service.Name, Plan: plan, CandidateAnswers: candidate, BaselineAnswers: baseline, By: l.by}
+	if plan.Compares && plan.Baseline != "" { // as the plan recorded: of runs before there were comparisons none does
+		l.note(ctx, "comparing", "answers of both releases")
+		out, err := steps.CompareAnswers.Run(ctx, steps.CompareInput{
+			Service: l.service.Name, Suite: plan.Suite, Candidate: plan.Candidate, Baseline: plan.Baseline,
+			CandidateAnswers: candidate, BaselineAnswers: baseline, By: l.by,
+		})
+		if err != nil {
+			return lifecycle.Verdict{}, err
+		}
+		in.Comparisons = out.Comparisons
+	}
 	l.note(ctx, "judging", "suite "+plan.Suite.Short())
-	verdict, err := steps.JudgeGate.Run(ctx, steps.JudgeGateInput{
-		Service: l.service.Name, Plan: plan, CandidateAnswers: candidate, BaselineAnswers: baseline, By: l.by,
-	})
+	verdict, err := steps.JudgeGate.Run(ctx, in)
 	if err == nil {
 		l.note(ctx, "done", fmt.Sprintf("%s: %v", verdict.Outcome, verdict.Reasons))
 	}

@@ -46,6 +46,40 @@ func TestEvaluationWithoutABaselineHasNothingToCompareWith(t *testing.T) {
 	require.Empty(t, inputs(w, steps.JudgeGate)[0].BaselineAnswers)
 }
 
+// compared is an artifact of comparisons.
+var compared = lifecycle.DigestOf([]byte("comparisons"))
+
+func TestAnswersAreComparedWhereTheSuiteAsksForIt(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		compares bool
+		baseline lifecycle.Digest
+		times    int
+	}{
+		"it does":              {true, stable, 1},
+		"it does not":          {false, stable, 0},
+		"there is no baseline": {true, "", 0},
+		"neither is the other": {false, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.plan.Verdict, w.plan.Compares, w.plan.Baseline = nil, tc.compares, tc.baseline
+			_, err := w.evaluate(onlyService())
+			require.NoError(t, err)
+			asked, judged := inputs(w, steps.CompareAnswers), inputs(w, steps.JudgeGate)[0]
+			require.Len(t, asked, tc.times)
+			if tc.times == 0 {
+				require.Empty(t, judged.Comparisons)
+				return
+			}
+			require.Equal(t, compared, judged.Comparisons)
+			require.Equal(t, []lifecycle.Digest{judged.CandidateAnswers, judged.BaselineAnswers}, []lifecycle.Digest{asked[0].CandidateAnswers, asked[0].BaselineAnswers})
+			require.Equal(t, []lifecycle.Digest{candidate, stable, suite}, []lifecycle.Digest{asked[0].Candidate, asked[0].Baseline, asked[0].Suite})
+		})
+	}
+}
+
 func TestAQuestionThatWasAnsweredIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -64,7 +98,11 @@ func TestEvaluationThatCannotBeDoneIsNoVerdict(t *testing.T) {
 		"no batches": func(w *world) { fails(w, steps.PlanBatches, lifecycle.Corrupt, "no") },
 		"no answers": func(w *world) { fails(w, steps.AnswerBatch, lifecycle.Corrupt, "no") },
 		"not all":    func(w *world) { fails(w, steps.JoinAnswers, lifecycle.Corrupt, "no") },
-		"no judge":   func(w *world) { fails(w, steps.JudgeGate, lifecycle.Corrupt, "no") },
+		"not compared": func(w *world) {
+			w.plan.Compares = true
+			fails(w, steps.CompareAnswers, lifecycle.Corrupt, "no")
+		},
+		"no judge": func(w *world) { fails(w, steps.JudgeGate, lifecycle.Corrupt, "no") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -33,31 +33,43 @@ func AskAll(ctx context.Context, s Suite, model Completer, search Searcher, how 
 	questions := s.questions()
 	got := make([]*Answer, len(questions))
 	s.take(got, questions, how.Have)
+	var one sync.Mutex // call of Answered at a time
+	err = inParallel(ctx, len(questions), how.Parallel, func(i int) bool { return got[i] != nil }, func(ctx context.Context, i int) error {
+		a, err := asker.ask(ctx, s.Cases[questions[i].at], questions[i].sample)
+		if err != nil {
+			return err
+		}
+		got[i] = &a
+		if how.Answered != nil {
+			one.Lock()
+			defer one.Unlock()
+			how.Answered(a)
+		}
+		return nil
+	})
+	answers := there(got)
+	return answers, lifecycle.Wrap(err, "got %d of %d answers", len(answers), len(questions))
+}
+
+// inParallel does something for each of n, some at once, but for those that it may skip. At the first error it begins no
+// more, and gives that error when what is under way has ended.
+func inParallel(ctx context.Context, n, parallel int, skip func(i int) bool, do func(ctx context.Context, i int) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	next := make(chan int)
-	var mutex sync.Mutex // of Answered
 	var workers sync.WaitGroup
-	for range min(how.Parallel, len(questions)) {
+	for range min(parallel, n) {
 		workers.Go(func() {
 			for i := range next {
-				a, err := asker.ask(ctx, s.Cases[questions[i].at], questions[i].sample)
-				if err != nil {
+				if err := do(ctx, i); err != nil {
 					stop(err)
-					continue
-				}
-				got[i] = &a
-				if how.Answered != nil {
-					mutex.Lock()
-					how.Answered(a)
-					mutex.Unlock()
 				}
 			}
 		})
 	}
 feed:
-	for i := range questions {
-		if got[i] != nil {
+	for i := range n {
+		if skip(i) {
 			continue
 		}
 		select {
@@ -68,16 +80,17 @@ feed:
 	}
 	close(next)
 	workers.Wait()
-	var answers []Answer
-	for _, a := range got {
-		if a != nil {
-			answers = append(answers, *a)
+	return context.Cause(ctx)
+}
+
+// there gives what is there, in order.
+func there[T any](list []*T) (out []T) {
+	for _, each := range list {
+		if each != nil {
+			out = append(out, *each)
 		}
 	}
-	if err := context.Cause(ctx); err != nil {
-		return answers, lifecycle.Wrap(err, "got %d of %d answers", len(answers), len(questions))
-	}
-	return answers, nil
+	return out
 }
 
 // question is one case, by its place in the suite, asked for one time.

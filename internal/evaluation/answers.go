@@ -16,33 +16,40 @@ type Answers struct {
 }
 
 // Write writes a first line that names suite and release, and one line an answer.
-func (a Answers) Write(w io.Writer) error {
+func (a Answers) Write(w io.Writer) error { return writeList(w, a, a.List) }
+
+// ReadAnswers reads what Write wrote.
+func ReadAnswers(r io.Reader) (a Answers, err error) {
+	a.List, err = readList[Answer](r, &a, "answers")
+	return a, err
+}
+
+// writeList writes a line that says what a list is of, and the list, one line each.
+func writeList[T any](w io.Writer, head any, list []T) error {
 	out := bufio.NewWriter(w)
-	if err := writeLine(out, a); err != nil {
-		return fmt.Errorf("write answers: %w", err)
+	if err := writeLine(out, head); err != nil {
+		return fmt.Errorf("write the head: %w", err)
 	}
-	for _, each := range a.List {
+	for _, each := range list {
 		if err := writeLine(out, each); err != nil {
-			return fmt.Errorf("write answers: %w", err)
+			return fmt.Errorf("write a line: %w", err)
 		}
 	}
 	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write answers: %w", err)
+		return fmt.Errorf("write the end: %w", err)
 	}
 	return nil
 }
 
-// ReadAnswers reads what Write wrote.
-func ReadAnswers(r io.Reader) (Answers, error) {
+// readList reads what writeList wrote.
+func readList[T any](r io.Reader, head any, what string) ([]T, error) {
 	in := bufio.NewReader(r)
-	head, err := in.ReadSlice('\n')
+	line, err := in.ReadSlice('\n')
 	if err != nil {
-		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
+		return nil, lifecycle.Errorf(lifecycle.Corrupt, "read the head of %s: %w", what, err)
 	}
-	var a Answers
-	if err := lifecycle.DecodeStrictly(head, &a); err != nil {
-		return Answers{}, lifecycle.Errorf(lifecycle.Corrupt, "read the head of answers: %w", err)
+	if err := lifecycle.DecodeStrictly(line, head); err != nil {
+		return nil, lifecycle.Errorf(lifecycle.Corrupt, "read the head of %s: %w", what, err)
 	}
-	a.List, err = readLines[Answer](in, "answers")
-	return a, err
+	return readLines[T](in, what)
 }

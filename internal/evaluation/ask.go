@@ -72,6 +72,8 @@ const (
 	searchDepth = 10 // documents asked for
 	maxSaid     = 200
 	maxSpoken   = 4 << 10 // bytes of an answer in words that are kept
+
+	maxCompared = 64 << 10 // likewise where it will be compared with another release's; a longer one is an error
 )
 
 // Ask puts one case of a kind that needs no scorer. An error means that there is no answer; a wrong answer is none.

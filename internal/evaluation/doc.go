@@ -22,6 +22,9 @@
 // byte, and what a scorer says is better when it is less, are stored negated: -2.1 is a model that needs 2.1 bits for a
 // byte; reports print 2.1 and say that less is better. Package score holds the scorers.
 //
+// A scorer that compares the answers of two releases gives none by itself: [CompareAll] lets its judge compare both
+// sides' answers to a case, in both orders. The candidate's score is 1, 0.5 or 0, the baseline's what is left of 1.
+//
 // # The gate
 //
 // [Judge] compares candidate and baseline on the same cases and asks two questions per capability. Pass:

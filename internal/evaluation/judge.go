@@ -28,8 +28,9 @@ type Gate struct {
 	Candidate       lifecycle.Digest
 	Baseline        lifecycle.Digest // "" where nothing serves yet
 	CandidateAnswer Answers
-	BaselineAnswer  Answers // ignored where Baseline is empty
-	Attempt         int     // from 1
+	BaselineAnswer  Answers     // ignored where Baseline is empty
+	Compared        Comparisons // likewise, and where the suite compares no answers
+	Attempt         int         // from 1
 	Policy          Policy
 }
 
@@ -53,12 +54,16 @@ func setDefault(field *int, value int) {
 
 func (g Gate) judge(by rules) (lifecycle.Verdict, Report) {
 	candidate, baseline, faults := g.sheets()
+	var compared map[place]Comparison
+	if len(faults) == 0 {
+		compared, faults = g.comparisons(candidate, baseline)
+	}
 	if len(faults) > 0 {
 		report := g.report()
 		report.Verdict.Outcome, report.Verdict.Reasons = lifecycle.ErrorOutcome, faults
 		return report.Verdict, report
 	}
-	return g.conclude(tallies(g.Suite, candidate, baseline), by)
+	return g.conclude(tallies(g.Suite, candidate, baseline, compared), by)
 }
 
 // report begins a report.
@@ -196,7 +201,7 @@ func (t *tally) report() CapabilityReport {
 	return CapabilityReport{
 		Name: t.Name, Metric: t.Metric, Samples: t.samples, DesignEffect: 1, Changed: append([]Change{}, t.changed.list...),
 		Flaky: t.flaky.list, FlakyCandidate: t.flakyCandidate, FlakyBaseline: t.flakyBaseline,
-		SmallestDrop: unknown(), SmallestMargin: unknown(),
+		SmallestDrop: unknown(), SmallestMargin: unknown(), Pairwise: t.pairwise,
 	}
 }
 

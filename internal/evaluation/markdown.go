@@ -25,6 +25,7 @@ func (r Report) Markdown() string {
 		r.drawn(&out)
 		r.seen(&out)
 	}
+	r.compared(&out)
 	r.flaky(&out)
 	for _, c := range r.Capabilities {
 		c.changes(&out)
@@ -135,6 +136,22 @@ func (r Report) seen(out *strings.Builder) {
 		fmt.Fprintf(out, "of %d such tries one passes with a chance of about %.0f%%: trying until it passes is no proof.\n", r.Verdict.Attempt, 100*r.AttemptsError)
 	} else {
 		fmt.Fprintf(out, "trying five times makes it about %.0f%%.\n", 100*attemptsError(5))
+	}
+}
+
+// compared says what judges made of pairs of answers, and how far they can be relied on.
+func (r Report) compared(out *strings.Builder) {
+	for _, c := range r.Capabilities {
+		p := c.Pairwise
+		if p == nil || p.Pairs == 0 {
+			continue
+		}
+		fmt.Fprintf(out, "\n## How answers were compared in %s\n\n| pairs | the same text, not asked | candidate preferred | baseline preferred | tie | mind changed with the order |\n|--:|--:|--:|--:|--:|--:|\n", cell(c.Name))
+		fmt.Fprintf(out, "| %d | %d | %d | %d | %d | %d |\n", p.Pairs, p.Same, p.Candidate, p.Baseline, p.Ties, p.Changed)
+		if p.asked() > 0 {
+			fmt.Fprintf(out, "\nThe judge's inconsistency: of %d pairs that it was asked about in both orders it changed its mind in %.1f%%: %d times it took whichever answer came first, %d times the second. Each counts as a tie.\n",
+				p.asked(), 100*float64(p.Changed)/float64(p.asked()), p.First, p.Second)
+		}
 	}
 }
 

@@ -35,6 +35,8 @@ type CapabilityReport struct {
 	FlakyCandidate  int      `json:"flaky_candidate"`  // cases whose scores differ between the candidate's own samples
 	FlakyBaseline   int      `json:"flaky_baseline"`
 	Flaky           []Flaky  `json:"flaky,omitempty"` // at most ten of both, what changes most first
+
+	Pairwise *Pairwise `json:"pairwise,omitempty"` // where a judge compared both sides' answers
 }
 
 // Flaky is a case that one release answers now so and now so.

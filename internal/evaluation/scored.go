@@ -2,6 +2,7 @@ package evaluation
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +48,9 @@ func (a *asker) ask(ctx context.Context, c Case, sample int) (Answer, error) {
 	item := score.Item{Question: c.Text, Want: c.References(), Relevant: c.Relevant, Passages: c.Passages}
 	if err := a.fill(ctx, capability, c, &answer, &item); err != nil {
 		return answer, lifecycle.Wrap(err, "case %s", c.ID)
+	}
+	if capability.scorer.Pair != nil {
+		return answer, nil // it is worth something beside another release's only
 	}
 	var err error
 	if answer.Score, err = capability.scorer.Score(ctx, item); err == nil {
@@ -112,6 +116,12 @@ func (a *asker) generate(ctx context.Context, capability ready, c Case, answer *
 		return err
 	}
 	answer.Said, answer.Seed = Bounded(spoken.Text), how.Seed
+	if capability.scorer.Pair != nil {
+		answer.Said = cut(spoken.Text, maxCompared)
+		if len(spoken.Text) > maxCompared {
+			answer.Error = fmt.Sprintf("the answer is longer than the %d bytes that are kept to be compared", maxCompared)
+		}
+	}
 	answer.Seconds, answer.Usage, answer.Parameters = spoken.Seconds, spoken.Usage, spoken.Parameters
 	item.Said, item.Seconds, item.Usage = spoken.Text, spoken.Seconds, spoken.Usage
 	if len(item.Passages) == 0 {

@@ -18,6 +18,7 @@ type Files struct {
 	Tree      fs.FS
 	Candidate func() (io.ReadCloser, error)
 	Baseline  func() (io.ReadCloser, error) // nil where nothing serves yet
+	Compared  func() (io.ReadCloser, error) // nil where the suite compares no answers, or nobody compared them
 }
 
 // JudgeFiles is Judge on files. Where they are in good order (each release answered the suite's cases in the suite's
@@ -63,8 +64,22 @@ func (f Files) judgeWhole() (v lifecycle.Verdict, r Report, err error) {
 			return v, r, lifecycle.Wrap(err, "the baseline's answers")
 		}
 	}
+	if f.Gate.Baseline != "" && f.Compared != nil {
+		if f.Gate.Compared, err = readComparisons(f.Compared); err != nil {
+			return v, r, lifecycle.Wrap(err, "the comparisons of answers")
+		}
+	}
 	v, r = Judge(f.Gate)
 	return v, r, nil
+}
+
+func readComparisons(open func() (io.ReadCloser, error)) (Comparisons, error) {
+	file, err := open()
+	if err != nil {
+		return Comparisons{}, err
+	}
+	defer file.Close()
+	return ReadComparisons(file)
 }
 
 // sums reads files side by side. Whatever is not as it should be is errDisorder.
@@ -74,17 +89,10 @@ func (f Files) sums() ([]*tally, error) {
 		return nil, errDisorder
 	}
 	defer cases.Close()
-	candidate, err := f.stream(f.Candidate, f.Gate.Candidate)
+	read, err := f.streams(suite.Compares())
+	defer read.close()
 	if err != nil {
 		return nil, err
-	}
-	defer candidate.Close()
-	baseline := candidate
-	if f.Gate.Baseline != "" {
-		if baseline, err = f.stream(f.Baseline, f.Gate.Baseline); err != nil {
-			return nil, err
-		}
-		defer baseline.Close()
 	}
 	sums := newSums(suite, f.Policy)
 	for chunk, err := range chunks(suite, cases) {
@@ -92,12 +100,12 @@ func (f Files) sums() ([]*tally, error) {
 			return nil, errDisorder
 		}
 		for _, c := range chunk {
-			if err := sums.add(c, candidate, baseline); err != nil {
+			if err := sums.add(c, read); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if !sums.whole() || candidate.more() || baseline.more() {
+	if !sums.whole() || read.more() {
 		return nil, errDisorder
 	}
 	return sums.list, nil
@@ -127,7 +135,7 @@ func newSums(s Suite, p Policy) *summed {
 	return out
 }
 
-func (s *summed) add(c Case, candidate, baseline *answerStream) error {
+func (s *summed) add(c Case, read streams) error {
 	t := s.byName[c.Capability]
 	if t == nil {
 		return errDisorder
@@ -140,15 +148,22 @@ func (s *summed) add(c Case, candidate, baseline *answerStream) error {
 	}
 	s.asked = append(s.asked, c.asks())
 	binary, samples := t.Binary(), t.Samples()
-	after, err := candidate.take(c, samples, binary)
+	after, err := takeAnswers(read.candidate, c, samples, binary)
 	if err != nil {
 		return err
 	}
 	before := after
-	if baseline != candidate {
-		if before, err = baseline.take(c, samples, binary); err != nil {
+	if read.baseline != nil {
+		if before, err = takeAnswers(read.baseline, c, samples, binary); err != nil {
 			return err
 		}
+	}
+	if t.pairwise != nil {
+		compared, err := takeComparisons(read.compared, after, before)
+		if err != nil {
+			return err
+		}
+		after, before = t.compared(after, before, compared)
 	}
 	t.add(c, after, before)
 	return nil
@@ -239,44 +254,116 @@ func scanner(r io.Reader) *bufio.Scanner {
 	return lines
 }
 
-// answerStream reads answers one by one.
-type answerStream struct {
-	io.Closer
-	lines *bufio.Scanner
-	taken []Answer
+// streams are what is read beside a suite's cases. Without a baseline there is neither it nor what was compared.
+type streams struct {
+	candidate, baseline *lineStream[Answer]
+	compared            *lineStream[Comparison]
 }
 
-// stream opens answers and checks whose they are.
-func (f Files) stream(open func() (io.ReadCloser, error), release lifecycle.Digest) (*answerStream, error) {
+// streams opens what lies in files, and checks whose it is. It is to be closed after an error, too.
+func (f Files) streams(compares bool) (s streams, err error) {
+	answersOf := func(release lifecycle.Digest) func([]byte) bool {
+		return func(line []byte) bool {
+			var head Answers
+			return lifecycle.DecodeStrictly(line, &head) == nil && head.Suite == f.SuiteDigest && head.Release == release
+		}
+	}
+	if s.candidate, err = stream[Answer](f.Candidate, answersOf(f.Gate.Candidate)); err != nil || f.Gate.Baseline == "" {
+		return s, err
+	}
+	if s.baseline, err = stream[Answer](f.Baseline, answersOf(f.Gate.Baseline)); err != nil || !compares {
+		return s, err
+	}
+	if f.Compared == nil {
+		return s, errDisorder
+	}
+	s.compared, err = stream[Comparison](f.Compared, func(line []byte) bool {
+		var head Comparisons
+		return lifecycle.DecodeStrictly(line, &head) == nil && head.Suite == f.SuiteDigest &&
+			head.Candidate == f.Gate.Candidate && head.Baseline == f.Gate.Baseline
+	})
+	return s, err
+}
+
+// more says whether something follows, or could not be read.
+func (s streams) more() bool { return s.candidate.more() || s.baseline.more() || s.compared.more() }
+
+func (s streams) close() {
+	s.candidate.close()
+	s.baseline.close()
+	s.compared.close()
+}
+
+// lineStream reads a file of one value a line, one by one. A nil one has nothing.
+type lineStream[T any] struct {
+	file  io.Closer
+	lines *bufio.Scanner
+	taken []T
+}
+
+// stream opens a file whose first line says whose it is.
+func stream[T any](open func() (io.ReadCloser, error), fits func(head []byte) bool) (*lineStream[T], error) {
 	file, err := open()
 	if err != nil {
 		return nil, err
 	}
-	s := &answerStream{Closer: file, lines: scanner(file)}
-	var head Answers
-	if !s.lines.Scan() || lifecycle.DecodeStrictly(s.lines.Bytes(), &head) != nil || head.Suite != f.SuiteDigest || head.Release != release {
-		file.Close()
-		return nil, errDisorder
+	s := &lineStream[T]{file: file, lines: scanner(file)}
+	if !s.lines.Scan() || !fits(s.lines.Bytes()) {
+		return s, errDisorder
 	}
 	return s, nil
 }
 
-// take gives the answers to a case; they hold until the next ones are taken.
-func (s *answerStream) take(c Case, samples int, binary bool) ([]Answer, error) {
+// take gives so many lines; they hold until the next ones are taken. Fewer are errDisorder.
+func (s *lineStream[T]) take(n int) ([]T, error) {
 	s.taken = s.taken[:0]
-	for sample := range samples {
-		var a Answer
-		if !s.lines.Scan() || lifecycle.DecodeStrictly(s.lines.Bytes(), &a) != nil || a.Case != c.ID {
+	for range n {
+		var v T
+		if !s.lines.Scan() || lifecycle.DecodeStrictly(s.lines.Bytes(), &v) != nil {
 			return nil, errDisorder
 		}
-		var f faults
-		if f.answer(c, a, sample, samples, binary); len(f.list) > 0 {
-			return nil, errDisorder
-		}
-		s.taken = append(s.taken, a)
+		s.taken = append(s.taken, v)
 	}
 	return s.taken, nil
 }
 
-// more says whether something follows, or could not be read.
-func (s *answerStream) more() bool { return s.lines.Scan() || s.lines.Err() != nil }
+func (s *lineStream[T]) more() bool { return s != nil && (s.lines.Scan() || s.lines.Err() != nil) }
+
+func (s *lineStream[T]) close() {
+	if s != nil {
+		_ = s.file.Close() // it was only read
+	}
+}
+
+// takeAnswers gives the answers to a case.
+func takeAnswers(s *lineStream[Answer], c Case, samples int, binary bool) ([]Answer, error) {
+	taken, err := s.take(samples)
+	if err != nil {
+		return nil, err
+	}
+	var f faults
+	for sample, a := range taken {
+		if f.answer(c, a, sample, samples, binary); a.Case != c.ID || len(f.list) > 0 {
+			return nil, errDisorder
+		}
+	}
+	return taken, nil
+}
+
+// takeComparisons gives the comparisons of answers to a case; none where nothing is compared with.
+func takeComparisons(s *lineStream[Comparison], after, before []Answer) ([]Comparison, error) {
+	if s == nil {
+		return nil, nil
+	}
+	taken, err := s.take(len(after))
+	if err != nil {
+		return nil, err
+	}
+	var f faults
+	for i, c := range taken {
+		if f.compared(c, after[i], before[i]); len(f.list) > 0 {
+			return nil, errDisorder
+		}
+	}
+	return taken, nil
+}

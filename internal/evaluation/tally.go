@@ -19,6 +19,7 @@ type tally struct {
 	before              []stats.Total // the baseline's scores, likewise
 	candidate, baseline float64       // sums of mean scores
 	beyond              bool          // a score lies outside of 0 to 1
+	pairwise            *Pairwise     // where the sides' answers were compared with one another
 
 	changed                       top[Change]
 	flaky                         top[Flaky]
@@ -29,18 +30,32 @@ type tally struct {
 const shown = 10
 
 func newTally(c Capability) *tally {
-	return &tally{Capability: c, groups: map[string]int{}, changed: top[Change]{order: largerChange}, flaky: top[Flaky]{order: flakier}}
+	t := &tally{Capability: c, groups: map[string]int{}, changed: top[Change]{order: largerChange}, flaky: top[Flaky]{order: flakier}}
+	if c.Compares() {
+		t.pairwise = &Pairwise{}
+	}
+	return t
 }
 
 // tallies sums up both sides' answers, by capability in the suite's order.
-func tallies(s Suite, candidate, baseline sheet) []*tally {
+func tallies(s Suite, candidate, baseline sheet, compared map[place]Comparison) []*tally {
 	list, byName := make([]*tally, len(s.Capabilities)), map[string]*tally{}
 	for i, c := range s.Capabilities {
 		list[i] = newTally(c)
 		byName[c.Name] = list[i]
 	}
 	for i, c := range s.Cases {
-		byName[c.Capability].add(c, candidate.of(i), baseline.of(i))
+		t, after, before := byName[c.Capability], candidate.of(i), baseline.of(i)
+		if t.pairwise != nil {
+			var list []Comparison
+			for _, a := range after {
+				if one, there := compared[place{a.Case, a.Sample}]; there {
+					list = append(list, one)
+				}
+			}
+			after, before = t.compared(after, before, list)
+		}
+		t.add(c, after, before)
 	}
 	return list
 }
@@ -78,6 +93,9 @@ func (t *tally) list(c Case, candidate, baseline []Answer, after, before spread)
 			change.fill(c, candidate, baseline)
 			t.changed.add(change)
 		}
+	}
+	if t.pairwise != nil {
+		return // whether one side's own answers differ is not known from comparing both
 	}
 	if after.low < after.high {
 		t.flakyCandidate++

@@ -42,7 +42,8 @@ type EvaluationPlan struct {
 	Candidate lifecycle.Digest   `json:"candidate"`
 	Baseline  lifecycle.Digest   `json:"baseline"` // empty: nothing serves yet
 	Suite     lifecycle.Digest   `json:"suite"`
-	Verdict   *lifecycle.Verdict `json:"verdict,omitempty"` // the answer, where it was given before
+	Verdict   *lifecycle.Verdict `json:"verdict,omitempty"`  // the answer, where it was given before
+	Compares  bool               `json:"compares,omitempty"` // judges compare both sides' answers
 }
 
 // AnswerInput lets one release answer a suite, or a batch of its cases.
@@ -86,12 +87,31 @@ type AnswerResult struct {
 	Reused  bool             `json:"reused"`
 }
 
+// CompareInput lets judges compare both sides' answers.
+type CompareInput struct {
+	Service          string           `json:"service"`
+	Suite            lifecycle.Digest `json:"suite"`
+	Candidate        lifecycle.Digest `json:"candidate"`
+	Baseline         lifecycle.Digest `json:"baseline"`
+	CandidateAnswers lifecycle.Digest `json:"candidate_answers"`
+	BaselineAnswers  lifecycle.Digest `json:"baseline_answers"`
+	By               lifecycle.Actor  `json:"by"`
+}
+
+// CompareResult is an artifact with one comparison a pair of answers.
+type CompareResult struct {
+	Comparisons lifecycle.Digest `json:"comparisons"`
+	Pairs       int              `json:"pairs"`
+	Reused      bool             `json:"reused"`
+}
+
 // JudgeGateInput compares answers.
 type JudgeGateInput struct {
 	Service          string           `json:"service"`
 	Plan             EvaluationPlan   `json:"plan"`
 	CandidateAnswers lifecycle.Digest `json:"candidate_answers"`
 	BaselineAnswers  lifecycle.Digest `json:"baseline_answers,omitempty"`
+	Comparisons      lifecycle.Digest `json:"comparisons,omitempty"`
 	By               lifecycle.Actor  `json:"by"`
 }
 
@@ -102,5 +122,6 @@ var (
 	AnswerBatch    = Step[AnswerInput, AnswerResult]{"AnswerBatch", batch}
 	JoinAnswers    = Step[JoinInput, AnswerResult]{"JoinAnswers", transfer}
 	AnswerSuite    = Step[AnswerInput, AnswerResult]{"AnswerSuite", transfer} // of runs that began before there were batches
+	CompareAnswers = Step[CompareInput, CompareResult]{"CompareAnswers", batch}
 	JudgeGate      = Step[JudgeGateInput, lifecycle.Verdict]{"JudgeGate", transfer}
 )

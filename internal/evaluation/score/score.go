@@ -65,6 +65,9 @@ type Scorer struct {
 	Metric string                                       // what reports call the score
 	Score  func(context.Context, Item) (float64, error) // of one answer
 	Check  func(Item) error                             // what is wrong with a case, before it is asked; nil: nothing can be
+
+	// Pair compares the answers of two releases to one question, where that is what is scored; Score fails then.
+	Pair func(ctx context.Context, question, one, other string) (Preference, error)
 }
 
 // Entry is one line of the table.
@@ -119,6 +122,13 @@ func New(spec Spec, world World) (Scorer, error) {
 				return 0, lifecycle.Wrap(err, "score by %s", entry.Name)
 			}
 			return value, nil
+		}
+		if pair := made.Pair; pair != nil {
+			made.Wants = false
+			made.Pair = func(ctx context.Context, question, one, other string) (Preference, error) {
+				preferred, err := pair(ctx, question, one, other)
+				return preferred, lifecycle.Wrap(err, "compare by %s", entry.Name)
+			}
 		}
 		return made, nil
 	}

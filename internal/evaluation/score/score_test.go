@@ -134,7 +134,7 @@ func TestSettingsThatCannotBeMeantAreRefused(t *testing.T) {
 		"perplexity": {`{"per":"page"}`}, "refusal": {``, `{"phrases":[" "]}`, `{"phrases":["no"],"want":"x"}`},
 		"safe": {`{"pii":["soul"]}`, `{"patterns":["("]}`, `{"patterns":["a*"]}`}, "cost": {``, `{"input":-1}`},
 		"json-schema":  {``, `{"schema":{"minimum":1e10000000}}`, `{"schema":{"type":"nonsense"}}`, `{"schema":7}`},
-		"judge-rubric": {``, `{"judge":"j"}`, `{"judge":"j","rubric":"r","low":5,"high":5}`}, "judge-pairwise": {`{"judge":"j"}`}, "command": {``},
+		"judge-rubric": {``, `{"judge":"j"}`, `{"judge":"j","rubric":"r","low":5,"high":5}`}, "judge-pairwise": {`{"judge":"j"}`, `{"judge":"j","criteria":"c","against":"rivals"}`}, "command": {``},
 		"vibes": {``},
 	} {
 		for _, raw := range settings {

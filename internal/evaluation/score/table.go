@@ -36,7 +36,7 @@ func Table() []Entry {
 		made(Entry{Name: "judge-rubric", Asks: Text,
 			Source: "a model grades the answer by a rubric (G-Eval, Liu et al. 2023, arXiv 2303.16634; Prometheus, arXiv 2310.08491), scaled to 0 to 1"}, judgeRubric),
 		made(Entry{Name: "judge-pairwise", Asks: Text, Wants: true,
-			Source: "a model compares answer and reference in both orders (MT-Bench, Zheng et al. 2023, arXiv 2306.05685): 1 better, 0.5 tie or disagreement, 0 worse"}, judgePairwise),
+			Source: "a model compares the answer with the reference, or with the baseline's answer, in both orders (MT-Bench, Zheng et al. 2023, arXiv 2306.05685): 1 better, 0.5 tie or disagreement, 0 worse"}, judgePairwise),
 		made(Entry{Name: "command", Asks: Text,
 			Source: "a command of the operator's reads the item as JSON and writes {\"score\": number}"}, command),
 		made(Entry{Name: "likeliest", Asks: Choices, Binary: true, Wants: true,
