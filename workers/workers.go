@@ -2,11 +2,13 @@ package workers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
@@ -138,7 +140,8 @@ func (w *Workers) add(queue string, slots int, bind func(worker.ActivityRegistry
 }
 
 // Run polls until the context ends, then drains. ready is called when all queues are polled and the
-// workflows' version is the current one.
+// workflows' version is the current one. A Temporal that cannot be reached before is Unavailable: then nothing polls, and
+// other Workers may try again.
 func (w *Workers) Run(ctx context.Context, ready func()) error {
 	for i, one := range w.running {
 		if err := one.Start(); err != nil {
@@ -185,7 +188,16 @@ func (w *Workers) makeCurrent(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("make version %s current: %w", w.cfg.BuildID, err)
+			return fmt.Errorf("make version %s current: %w", w.cfg.BuildID, unreachable(err))
 		}
 	}
+}
+
+// unreachable gives what says that Temporal cannot be reached the kind Unavailable.
+func unreachable(err error) error {
+	var gone *serviceerror.Unavailable
+	if errors.As(err, &gone) || errors.Is(err, context.DeadlineExceeded) {
+		return lifecycle.Errorf(lifecycle.Unavailable, "%w", err)
+	}
+	return err
 }

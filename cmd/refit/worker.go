@@ -52,13 +52,6 @@ func (p *process) runWorker(ctx context.Context, s *shared) error {
 		return err
 	}
 	set.Common.SearchAttributes = p.searchAttributes(ctx, temporal)
-	w, err := workers.New(workers.Config{
-		Client: temporal, Activities: set, Queues: p.settings.Worker.Queues, Engines: []string{localEngine},
-		BuildID: buildID(p.settings.Worker), Drain: p.settings.Worker.Drain, Log: p.log,
-	})
-	if err != nil {
-		return err
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { p.ensureBucket(ctx, store); return nil })
 	if queues := p.settings.Worker.Queues; len(queues) == 0 || slices.Contains(queues, steps.QueueData) { // where releases are loaded
@@ -67,10 +60,30 @@ func (p *process) runWorker(ctx context.Context, s *shared) error {
 	group.Go(func() error {
 		return activities.Anchors{Registry: set.Common.Registry, Store: store, Lock: p.settings.S3.LockTime, Log: p.log}.Keep(ctx, anchorEvery)
 	})
-	group.Go(func() error {
-		return w.Run(ctx, func() { p.log.Info("worker polls", "build_id", buildID(p.settings.Worker)) })
-	})
+	group.Go(func() error { return p.poll(ctx, s, temporal, set) })
 	return group.Wait()
+}
+
+// poll does workflows and their steps. A Temporal that goes away while they begin is waited for, as one that is away
+// before; from then on the workers wait for it themselves.
+func (p *process) poll(ctx context.Context, s *shared, temporal client.Client, set activities.Set) error {
+	for {
+		w, err := workers.New(workers.Config{
+			Client: temporal, Activities: set, Queues: p.settings.Worker.Queues, Engines: []string{localEngine},
+			BuildID: buildID(p.settings.Worker), Drain: p.settings.Worker.Drain, Log: p.log,
+		})
+		if err != nil {
+			return err
+		}
+		err = w.Run(ctx, func() { p.log.Info("worker polls", "build_id", buildID(p.settings.Worker)) })
+		if !lifecycle.Is(err, lifecycle.Unavailable) || ctx.Err() != nil {
+			return err
+		}
+		p.log.Warn("the worker begins again", "because", err)
+		if err := s.awaitTemporal(ctx, temporal); err != nil {
+			return err
+		}
+	}
 }
 
 // activities joins every step with what it works on.
@@ -192,7 +205,10 @@ func isProgram(path string) bool {
 func (p *process) searchAttributes(ctx context.Context, temporal client.Client) bool {
 	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := control.EnsureSearchAttributes(limited, temporal, p.settings.Temporal.Namespace); err != nil {
+	err := p.await(limited, "Temporal, to add search attributes", func(ctx context.Context) error {
+		return control.EnsureSearchAttributes(ctx, temporal, p.settings.Temporal.Namespace)
+	})
+	if err != nil {
 		if ctx.Err() == nil {
 			p.log.Warn("runs without search attributes: the Temporal UI cannot filter by service, loop, phase and release", "because", err)
 		}

@@ -49,6 +49,10 @@ func EnsureSearchAttributes(ctx context.Context, temporal client.Client, namespa
 
 func missingAttributes(ctx context.Context, temporal client.Client, namespace string) ([]string, error) {
 	have, err := temporal.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	var denied *serviceerror.PermissionDenied
+	if errors.As(err, &denied) {
+		return nil, lifecycle.Errorf(lifecycle.Refused, "list the search attributes of namespace %s: %w", namespace, err)
+	}
 	if err != nil {
 		return nil, lifecycle.Errorf(lifecycle.Unavailable, "list the search attributes of namespace %s: %w", namespace, err)
 	}
