@@ -11,6 +11,10 @@
 // side by side. What a model server served is counted by the server, which is another process than the one that
 // decides; the checks of exposure rest on that count and on nothing that Refit says of itself.
 //
+// A test that kills at a boundary (between a verdict and the share that follows it, between a share and the gateways that
+// follow it) does not hope to hit it: a gate in its database holds the change, or a wire what is heard of it, until the kill
+// is done. Its invariants are read from the database and the model server.
+//
 // A test waits for conditions and fails with the last lines of every process's log. Where the contract itself is a
 // time (the lease), the time is measured at the model server.
 package e2e

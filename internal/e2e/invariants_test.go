@@ -17,10 +17,14 @@ import (
 // ledger reads the whole history.
 func (w *world) ledger() []lifecycle.LedgerEntry {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	entries, err := w.registry.Ledger(ctx, registry.LedgerQuery{Service: w.service, Limit: 100_000})
-	require.NoError(w.t, err)
+	var entries []lifecycle.LedgerEntry
+	await(w.t, "the ledger to be read", func() (bool, any) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		var err error
+		entries, err = w.registry.Ledger(ctx, registry.LedgerQuery{Service: w.service, Limit: 100_000})
+		return err == nil, err
+	})
 	return entries
 }
 
@@ -132,7 +136,13 @@ const exposureCap = 20
 // admission and the server.
 func (s *served) checkExposure(inFlight int) {
 	s.t.Helper()
-	allowed := s.shares()
+	s.checkExposureFrom(time.Time{}, inFlight)
+}
+
+// checkExposureFrom is checkExposure of a rollout that began at a time.
+func (s *served) checkExposureFrom(from time.Time, inFlight int) {
+	s.t.Helper()
+	allowed := s.shares(from)
 	most := float64(inFlight + exposureCap*len(s.gateways))
 	excess, window := 0.0, 0.0 // since the beginning, and of the worst run that ends here
 	canary := 0
@@ -145,6 +155,10 @@ func (s *served) checkExposure(inFlight int) {
 	for i, c := range s.models.served() {
 		if c.at.After(promoted) {
 			break
+		}
+		if c.at.Before(from) {
+			require.NotEqual(s.t, s.name, c.model, "chat %d: the canary served before its rollout", i)
+			continue
 		}
 		earned := allowed(c.at)
 		excess -= earned
@@ -160,15 +174,18 @@ func (s *served) checkExposure(inFlight int) {
 	s.t.Logf("the model server counted %d chats by the canary of %d, to the end of the rollout or now", canary, len(s.models.served()))
 }
 
-// shares gives the share that was allowed at a time, from the ledger. After a share was taken away a request may still
-// be on its way under it, so what counts is the larger of the last two.
-func (s *served) shares() func(time.Time) float64 {
+// shares gives the share that was allowed at a time, from the ledger of a rollout that began at a time. After a share was
+// taken away a request may still be on its way under it, so what counts is the larger of the last two.
+func (s *served) shares(from time.Time) func(time.Time) float64 {
 	type change struct {
 		at    time.Time
 		share float64
 	}
 	var changes []change
 	for _, e := range entriesOf(s.ledger(), lifecycle.ShareChanged, lifecycle.RolledBack, lifecycle.Promoted, lifecycle.ClaimReleased, lifecycle.ClaimTakenOver) {
+		if e.At.Before(from) {
+			continue
+		}
 		var evidence struct {
 			To int `json:"to_bp"`
 		}

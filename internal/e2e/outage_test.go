@@ -105,6 +105,25 @@ func (o *ownStack) up() { o.t.Helper(); o.command("up", "--free-ports") }
 // kill kills PostgreSQL, Temporal and S3 as a power cut would.
 func (o *ownStack) kill() {
 	o.t.Helper()
+	o.killServer()
+	o.killPostgres()
+}
+
+// killServer kills the process that runs Temporal and S3. PostgreSQL goes on.
+func (o *ownStack) killServer() { o.t.Helper(); o.killOne(o.stack().PID) }
+
+// killPostgres kills the postmaster. The stack's server starts it again where it lives.
+func (o *ownStack) killPostgres() { o.t.Helper(); o.killOne(o.postmaster()) }
+
+func (o *ownStack) killOne(pid int) {
+	o.t.Helper()
+	require.NoError(o.t, syscall.Kill(pid, syscall.SIGKILL))
+	await(o.t, "the process to be gone", func() (bool, any) { return gone(pid), pid })
+}
+
+// postmaster reads PostgreSQL's process ID.
+func (o *ownStack) postmaster() int {
+	o.t.Helper()
 	raw, err := os.ReadFile(filepath.Join(o.data, "postgres", "postmaster.pid"))
 	if os.IsNotExist(err) {
 		found, _ := filepath.Glob(filepath.Join(o.data, "postgres", "*", "postmaster.pid"))
@@ -115,10 +134,7 @@ func (o *ownStack) kill() {
 	line, _, _ := strings.Cut(string(raw), "\n")
 	postmaster, err := strconv.Atoi(line)
 	require.NoError(o.t, err)
-	for _, pid := range []int{o.stack().PID, postmaster} {
-		require.NoError(o.t, syscall.Kill(pid, syscall.SIGKILL))
-		await(o.t, "the stack to be gone", func() (bool, any) { return gone(pid), pid })
-	}
+	return postmaster
 }
 
 func (o *ownStack) stack() stack {

@@ -33,11 +33,17 @@ type step struct {
 func newServed(t *testing.T, g ground, gateways int, rollout ...step) *served {
 	t.Helper()
 	s := &served{world: newWorld(t, g), models: newModels(t)}
+	s.bringUp(gateways, rollout...)
+	return s
+}
+
+func (s *served) bringUp(gateways int, rollout ...step) {
+	s.t.Helper()
 	s.startConsole()
 	s.worker.start()
 	s.declare(rollout)
 	_, err := ended[steps.BuildDatasetResult](s.world, s.startInUI(steps.BuildDataset, map[string]string{"service": s.service, "corpus": "base"}))
-	require.NoError(t, err)
+	require.NoError(s.t, err)
 	s.stable, s.stableName = s.release("first")
 	s.models.know(s.stableName)
 	for range gateways {
@@ -45,11 +51,16 @@ func newServed(t *testing.T, g ground, gateways int, rollout ...step) *served {
 	}
 	var first steps.PromotionResult
 	s.refit(&first, "promote", s.service, "--release", string(s.stable), "--watch")
-	require.Equal(t, lifecycle.RolloutPromoted, first.Phase)
+	require.Equal(s.t, lifecycle.RolloutPromoted, first.Phase)
 	s.awaitServing()
-	s.candidate, s.name = s.release("second")
+	s.nextCandidate("second")
+}
+
+// nextCandidate adds a release that waits for its promotion.
+func (s *served) nextCandidate(name string) {
+	s.t.Helper()
+	s.candidate, s.name = s.release(name)
 	s.models.know(s.name)
-	return s
 }
 
 // declare applies the service. Its gate asks for next words, which the test's model server gets equally wrong under

@@ -18,6 +18,7 @@ const (
 	mute     = "mute"      // PostgreSQL's notifications do not arrive
 	halfOpen = "half-open" // the connections that listen stand, and carry nothing; new ones are whole
 	cutOff   = "cut off"   // no connection stands, and none is made
+	deaf     = "deaf"      // what is asked arrives and is done, and no answer comes back; those connections break when it is over
 )
 
 // wire is the network between one process and PostgreSQL.
@@ -36,6 +37,7 @@ type pair struct {
 	server  net.Conn
 	listens bool // it sent LISTEN
 	dead    bool
+	unheard bool // an answer was lost on it
 }
 
 // newWire gives a wire and the address of PostgreSQL behind it.
@@ -64,7 +66,7 @@ func (w *wire) set(fault string) {
 	w.fault = fault
 	for client, p := range w.pairs {
 		p.dead = p.dead || fault == halfOpen && p.listens
-		if fault != cutOff {
+		if fault != cutOff && !(fault == whole && p.unheard) {
 			continue
 		}
 		client.Close()
@@ -96,11 +98,19 @@ func (w *wire) accept() {
 	}
 }
 
-// carries says whether something may pass now. What may not is gone: nothing says so to either end.
-func (w *wire) carries(p *pair, notification bool) bool {
+// asks says whether what the process says may pass now. What may not is gone: nothing says so to either end.
+func (w *wire) asks(p *pair) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !p.dead && !(w.fault == mute && notification)
+	return !p.dead
+}
+
+// answers says whether what PostgreSQL says may pass now.
+func (w *wire) answers(p *pair, notification bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.unheard = p.unheard || w.fault == deaf
+	return !p.dead && !p.unheard && !(w.fault == mute && notification)
 }
 
 func (w *wire) up(client net.Conn, p *pair) {
@@ -116,7 +126,7 @@ func (w *wire) up(client net.Conn, p *pair) {
 			p.listens = true
 			w.mu.Unlock()
 		}
-		if w.carries(p, false) {
+		if w.asks(p) {
 			if _, err := p.server.Write(chunk[:n]); err != nil {
 				return
 			}
@@ -141,7 +151,7 @@ func (w *wire) down(client net.Conn, p *pair) {
 		if _, err := io.ReadFull(p.server, rest); err != nil {
 			return
 		}
-		if w.carries(p, head[0] == 'A') {
+		if w.answers(p, head[0] == 'A') {
 			if _, err := client.Write(append(head, rest...)); err != nil {
 				return
 			}

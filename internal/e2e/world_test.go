@@ -221,9 +221,13 @@ func (w *world) release(name string) (lifecycle.Digest, string) {
 
 func (w *world) route() lifecycle.Route {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	route, err := w.registry.Route(ctx, w.service)
-	require.NoError(w.t, err)
+	var route lifecycle.Route
+	await(w.t, "the route to be read", func() (bool, any) { // connections of before a kill fail once
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		var err error
+		route, err = w.registry.Route(ctx, w.service)
+		return err == nil, err
+	})
 	return route
 }
