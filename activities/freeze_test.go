@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/refitml/refit/internal/lifecycle"
@@ -151,4 +153,67 @@ func (c *canary) share(t *testing.T) lifecycle.BasisPoints {
 	route, err := c.Registry.Route(t.Context(), "docs")
 	require.NoError(t, err)
 	return route.Share
+}
+
+// TestAFreezeThatBeginsWhileAShareIsRaisedHoldsIt: the calendar was read, and said nothing, before the freeze began.
+func TestAFreezeThatBeginsWhileAShareIsRaisedHoldsIt(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		begins string // a statement, with the service as its argument
+		by     string
+	}{
+		"an incident": {`SELECT FROM open_freeze($1, 'inc-7', 'search is down', '{}', NULL, '{"name": "alice"}')`, "incident inc-7"},
+		"a window of a declaration that is applied": {`SELECT FROM services s, service_versions v, LATERAL apply_service(s.name, repeat('a', 64),
+			jsonb_set(v.declaration::jsonb, '{changes}', '{"time_zone": "UTC", "freezes": [{"name": "early", "weekly": "Mon 00:00 to Thu 00:00"},
+				{"name": "late", "weekly": "Thu 00:00 to Mon 00:00"}]}')::json, '{"name": "alice"}')
+			WHERE s.name = $1 AND v.service = s.name AND v.version = s.version`, "window "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCanary(t, 500, someOwner())
+			opening, err := pgx.Connect(t.Context(), c.db.AppURL)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = opening.Close(context.WithoutCancel(t.Context())) })
+			tx, err := opening.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), tc.begins, "docs")
+			require.NoError(t, err)
+
+			in := steps.ShareInput{Service: "docs", Claim: c.in.Claim, Step: 1, Share: 2500, By: by, Freezes: c.freezes()}
+			done := make(chan steps.ShareResult, 1)
+			go func() {
+				out, err := do(t, steps.SetShare, c.promotion.SetShare, in)
+				assert.NoError(t, err)
+				done <- out
+			}()
+			require.Eventually(t, func() bool {
+				var waiting int
+				err := tx.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))`).Scan(&waiting)
+				return err == nil && waiting == 1
+			}, patience, 10*time.Millisecond, "the share is being raised")
+			require.NoError(t, tx.Commit(t.Context()))
+			out := <-done
+			require.NotNil(t, out.Frozen)
+			require.Contains(t, out.Frozen.By, tc.by)
+			route, err := c.Registry.Route(t.Context(), "docs")
+			require.NoError(t, err)
+			require.EqualValues(t, 500, route.Share)
+
+			in.Glass = time.Now().Add(time.Hour)
+			out, err = do(t, steps.SetShare, c.promotion.SetShare, in)
+			require.NoError(t, err)
+			require.Nil(t, out.Frozen, "the glass was broken")
+			in.Glass = time.Time{}
+			out, err = do(t, steps.SetShare, c.promotion.SetShare, in)
+			require.NoError(t, err)
+			require.Nil(t, out.Frozen, "tried again, what was done stays done")
+			end := steps.EndInput{Service: "docs", Claim: c.in.Claim, By: by, Freezes: c.freezes()}
+			stable, err := do(t, steps.MakeStable, c.promotion.MakeStable, end)
+			require.NoError(t, err)
+			require.NotNil(t, stable.Frozen)
+			back, err := do(t, steps.RollBack, c.promotion.RollBack, end)
+			require.NoError(t, err, "the way back asks no freeze")
+			require.Equal(t, route.Generation+2, back.Generation)
+		})
+	}
 }

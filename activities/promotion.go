@@ -120,21 +120,28 @@ func (p Promotion) StartRollout(ctx context.Context, in steps.RolloutInput) (ste
 	})
 }
 
-// FirstStable gives a service its first stable release.
-func (p Promotion) FirstStable(ctx context.Context, in steps.FirstStableInput) (steps.EndResult, error) {
-	route, err := p.Registry.SetFirstStable(ctx, registry.FirstStable{
-		Service: in.Service, Fence: in.Claim.Fence, Release: in.Release, By: in.By, Reason: in.Reason,
+// FirstStable gives a service its first stable release, unless a freeze holds that.
+func (p Promotion) FirstStable(ctx context.Context, in steps.FirstStableInput) (out steps.EndResult, err error) {
+	out.Frozen, err = p.unfrozen(ctx, in.Freezes, in.Glass, func(leave *registry.Leave) error {
+		route, err := p.Registry.SetFirstStable(ctx, registry.FirstStable{
+			Service: in.Service, Fence: in.Claim.Fence, Release: in.Release, By: in.By, Reason: in.Reason, Leave: leave,
+		})
+		out.Generation = route.Generation
+		return err
 	})
-	return steps.EndResult{Generation: route.Generation}, err
+	return out, err
 }
 
-// SetShare sets the canary's share for a step.
-func (p Promotion) SetShare(ctx context.Context, in steps.ShareInput) (steps.None, error) {
-	_, err := p.Registry.SetShare(ctx, registry.ShareChange{
-		Service: in.Service, Fence: in.Claim.Fence, Rollout: in.Claim.Owner.FirstRunID,
-		Step: in.Step, Share: in.Share, By: in.By, Reason: in.Reason,
+// SetShare sets the canary's share for a step, unless a freeze holds it.
+func (p Promotion) SetShare(ctx context.Context, in steps.ShareInput) (out steps.ShareResult, err error) {
+	out.Frozen, err = p.unfrozen(ctx, in.Freezes, in.Glass, func(leave *registry.Leave) error {
+		_, err := p.Registry.SetShare(ctx, registry.ShareChange{
+			Service: in.Service, Fence: in.Claim.Fence, Rollout: in.Claim.Owner.FirstRunID,
+			Step: in.Step, Share: in.Share, By: in.By, Reason: in.Reason, Leave: leave,
+		})
+		return err
 	})
-	return steps.None{}, err
+	return out, err
 }
 
 // RecordStep keeps how a step went.
@@ -142,17 +149,22 @@ func (p Promotion) RecordStep(ctx context.Context, in steps.StepInput) (steps.No
 	return steps.None{}, p.Registry.RecordStep(ctx, in.Service, in.Claim.Fence, in.Claim.Owner.FirstRunID, in.Record)
 }
 
-// MakeStable moves the stable pointer.
+// MakeStable moves the stable pointer, unless a freeze holds it.
 func (p Promotion) MakeStable(ctx context.Context, in steps.EndInput) (steps.EndResult, error) {
 	touched, err := p.Captured.Touched(ctx, in.Service, in.Claim.Owner.FirstRunID)
 	if err != nil {
 		return steps.EndResult{}, err
 	}
-	route, err := p.Registry.Promote(ctx, registry.Promotion{
-		Service: in.Service, Fence: in.Claim.Fence, Rollout: in.Claim.Owner.FirstRunID,
-		By: in.By, Reason: in.Reason, Evidence: evidence(touched),
+	out := steps.EndResult{Touched: touched}
+	out.Frozen, err = p.unfrozen(ctx, in.Freezes, in.Glass, func(leave *registry.Leave) error {
+		route, err := p.Registry.Promote(ctx, registry.Promotion{
+			Service: in.Service, Fence: in.Claim.Fence, Rollout: in.Claim.Owner.FirstRunID,
+			By: in.By, Reason: in.Reason, Evidence: evidence(touched), Leave: leave,
+		})
+		out.Generation = route.Generation
+		return err
 	})
-	return steps.EndResult{Generation: route.Generation, Touched: touched}, err
+	return out, err
 }
 
 // RollBack gives all traffic back to stable. The account of who was touched is best effort: the way

@@ -208,11 +208,19 @@ func (p *promotion) becomeFirst(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	p.closing = true
 	reason := "first release of the service: there is nothing to compare it with in traffic"
-	_, err = steps.FirstStable.Run(ctx, steps.FirstStableInput{
-		Service: p.service.Name, Claim: p.claim, Release: p.result.Release, By: p.by, Reason: reason,
+	err = p.whenThawed(ctx, func() (*lifecycle.Frozen, error) {
+		p.closing = true
+		out, err := steps.FirstStable.Run(ctx, steps.FirstStableInput{
+			Service: p.service.Name, Claim: p.claim, Release: p.result.Release, By: p.by, Reason: reason,
+			Freezes: p.freezes(), Glass: p.state.Glass,
+		})
+		p.closing = out.Frozen == nil
+		return out.Frozen, err
 	})
+	if p.stop != "" && ctx.Err() == nil {
+		return p.stopBefore(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -223,9 +231,13 @@ func (p *promotion) becomeFirst(ctx workflow.Context) error {
 
 // expose sets the step's share. From here the lease must be renewed, which awaitVerdict does.
 func (p *promotion) expose(ctx workflow.Context, i int, step lifecycle.StepPolicy) error {
-	_, err := steps.SetShare.Run(ctx, steps.ShareInput{
-		Service: p.service.Name, Claim: p.claim, Step: i, Share: step.Share, By: p.by,
-		Reason: fmt.Sprintf("step %d of %d", i+1, len(p.service.Rollout.Steps)),
+	err := p.whenThawed(ctx, func() (*lifecycle.Frozen, error) {
+		out, err := steps.SetShare.Run(ctx, steps.ShareInput{
+			Service: p.service.Name, Claim: p.claim, Step: i, Share: step.Share, By: p.by,
+			Reason:  fmt.Sprintf("step %d of %d", i+1, len(p.service.Rollout.Steps)),
+			Freezes: p.freezes(), Glass: p.state.Glass,
+		})
+		return out.Frozen, err
 	})
 	if err != nil {
 		return err
@@ -234,9 +246,7 @@ func (p *promotion) expose(ctx workflow.Context, i int, step lifecycle.StepPolic
 	p.current = steps.HoldInput{
 		Service: p.service.Name, Claim: p.claim, Release: p.result.Release, Step: i, Policy: p.service.Rollout,
 	}
-	if p.policed {
-		p.current.Freezes = p.freezes()
-	}
+	p.current.Freezes = p.freezes()
 	p.state.Rollout.Step, p.state.Rollout.Share = i, step.Share
 	p.note(ctx, "canary", fmt.Sprintf("step %d of %d at %s", i+1, len(p.service.Rollout.Steps), step.Share))
 	return nil
@@ -334,9 +344,15 @@ func (p *promotion) keep(ctx workflow.Context, in steps.HoldInput, done func() b
 }
 
 func (p *promotion) makeStable(ctx workflow.Context) error {
-	p.closing = true
+	var out steps.EndResult
 	end := p.end("every step proved what it had to")
-	out, err := steps.MakeStable.Run(ctx, end)
+	err := p.whenThawed(ctx, func() (frozen *lifecycle.Frozen, err error) {
+		p.closing = true
+		end.Freezes, end.Glass = p.freezes(), p.state.Glass
+		out, err = steps.MakeStable.Run(ctx, end)
+		p.closing = out.Frozen == nil
+		return out.Frozen, err
+	})
 	if err != nil {
 		return p.rollBack(ctx, "could not be promoted", err)
 	}

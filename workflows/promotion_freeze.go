@@ -14,8 +14,11 @@ import (
 // freezesHold is the change from which on freezes hold promotions; runs that began before it know none.
 const freezesHold = "freezes-hold"
 
-// freezes is what the calendar is asked about.
+// freezes is what the calendar is asked about; nil: freezes hold nothing.
 func (p *promotion) freezes() *steps.FreezeInput {
+	if !p.policed {
+		return nil
+	}
 	return &steps.FreezeInput{Service: p.service.Name, Release: p.result.Release, Baseline: p.baseline}
 }
 
@@ -72,6 +75,23 @@ func (p *promotion) awaitThaw(ctx workflow.Context) error {
 		}
 	}
 	return nil
+}
+
+// whenThawed makes a change of what serves. A freeze that begins while it is being made holds it: then it waits, and makes
+// it again.
+func (p *promotion) whenThawed(ctx workflow.Context, change func() (*lifecycle.Frozen, error)) error {
+	for {
+		frozen, err := change()
+		if err != nil || frozen == nil {
+			return err
+		}
+		if err := p.waitFrozen(ctx, *frozen); err != nil {
+			return err
+		}
+		if err := p.awaitThaw(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // waitFrozen waits for the freeze's end or for somebody who breaks the glass. A share that is out stays out and is

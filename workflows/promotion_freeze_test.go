@@ -121,6 +121,58 @@ func TestAFreezeHoldsTheShareAndDoesNotLetItGrow(t *testing.T) {
 	}
 }
 
+// A freeze that begins between the look at the calendar and the change is seen by the change itself.
+func TestAFreezeHoldsTheChangeThatIsBeingMade(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		share, stable int // the call that it holds; 0: none
+		shares        []lifecycle.BasisPoints
+		paused        []bool
+	}{
+		"the first share":    {1, 0, []lifecycle.BasisPoints{500, 500, 5000}, []bool{false, false}},
+		"the next share":     {2, 0, []lifecycle.BasisPoints{500, 5000, 5000}, []bool{false, true, false}},
+		"the stable pointer": {0, 1, []lifecycle.BasisPoints{500, 5000}, []bool{false, false, true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			held := func(call, at int) *lifecycle.Frozen {
+				if call == at {
+					return &weekend
+				}
+				return nil
+			}
+			on(w, steps.SetShare, func(context.Context, steps.ShareInput) (steps.ShareResult, error) {
+				return steps.ShareResult{Frozen: held(len(inputs(w, steps.SetShare)), tc.share)}, nil
+			})
+			on(w, steps.MakeStable, func(context.Context, steps.EndInput) (steps.EndResult, error) {
+				return steps.EndResult{Frozen: held(len(inputs(w, steps.MakeStable)), tc.stable)}, nil
+			})
+			thaw := w.thawsWhen()
+			holding := func(ctx context.Context, in steps.HoldInput) (steps.HoldResult, error) {
+				if !in.Paused {
+					return ends(steps.HoldEnough), nil
+				}
+				require.Equal(t, weekend, *w.state().Frozen)
+				return steps.HoldResult{}, w.untilCanceled(ctx, thaw)
+			}
+			on(w, steps.HoldStep, holding)
+			if tc.share == 1 { // nothing is held yet
+				gives(w, steps.AwaitThaw, steps.FreezeResult{})
+			}
+			out, err := w.promote(onlyService())
+			require.NoError(t, err)
+			require.Equal(t, lifecycle.RolloutPromoted, out.Phase, out.Reason)
+			require.Equal(t, tc.shares, w.shares())
+			require.Equal(t, tc.paused, w.holdsPaused())
+			require.Len(t, inputs(w, steps.AwaitThaw), 1)
+			asked := &steps.FreezeInput{Service: "docs", Release: candidate, Baseline: stable}
+			require.Equal(t, asked, inputs(w, steps.SetShare)[0].Freezes)
+			require.Equal(t, asked, inputs(w, steps.MakeStable)[0].Freezes)
+		})
+	}
+}
+
 func holdsFrozen(context.Context) (steps.HoldResult, error) {
 	held := ends(steps.HoldFrozen)
 	held.Frozen = &weekend

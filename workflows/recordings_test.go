@@ -92,7 +92,7 @@ func promotionRecordings() []recording {
 		{name: "fenced", script: holdEnds(steps.HoldFenced), status: completed},
 		{name: "retried", script: func(w *world) {
 			retriedOnce(w, steps.PlanEvaluation, w.plan)
-			retriedOnce(w, steps.SetShare, steps.None{})
+			retriedOnce(w, steps.SetShare, steps.ShareResult{})
 			retriedOnce(w, steps.HoldStep, ends(steps.HoldEnough))
 		}, status: completed},
 		{name: "shared-evaluation", script: func(w *world) {

@@ -171,7 +171,7 @@ func (w *world) bindPromotion() {
 	gives(w, steps.PlanRollout, lifecycle.RolloutPlan{Basis: "no traffic was captured lately"})
 	gives(w, steps.CheckFreeze, steps.FreezeResult{})
 	gives(w, steps.AwaitThaw, steps.FreezeResult{})
-	gives(w, steps.SetShare, steps.None{})
+	gives(w, steps.SetShare, steps.ShareResult{})
 	gives(w, steps.HoldStep, steps.HoldResult{Reason: steps.HoldEnough, Verdict: lifecycle.StepVerdict{Decision: lifecycle.Promote}})
 	gives(w, steps.MakeStable, steps.EndResult{Generation: 9})
 	gives(w, steps.RollBack, steps.EndResult{Generation: 9, Touched: lifecycle.Touched{Conversations: 4}})

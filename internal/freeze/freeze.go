@@ -87,6 +87,27 @@ func (c Calendar) Next(t time.Time) ([]Coming, error) {
 	return out, nil
 }
 
+// Until gives when the first window begins after t that holds a change of the given levers, within a year, else a year
+// after t. It says nothing of freezes that hold at t, nor of incidents.
+func (c Calendar) Until(t time.Time, levers []lifecycle.Lever) (time.Time, error) {
+	until := t.Add(horizon)
+	for _, w := range c.Policy.Freezes {
+		if !holds(w.Levers, levers) {
+			continue
+		}
+		spans, err := c.spans(w, t, until)
+		if err != nil {
+			return t, err
+		}
+		for _, s := range spans {
+			if s.from.After(t) && s.from.Before(until) {
+				until = s.from
+			}
+		}
+	}
+	return until, nil
+}
+
 // active is a freeze that holds at a moment; until is zero where somebody has to close it.
 type active struct {
 	by, reason string

@@ -155,6 +155,30 @@ func TestTheNextFreezes(t *testing.T) {
 	require.Equal(t, "window holidays", coming[1].By)
 }
 
+func TestUntilWhenNothingBegins(t *testing.T) {
+	t.Parallel()
+	prompts := weekly("Europe/Berlin", "Wed 12:00 to Thu 08:00")
+	prompts.Levers = []lifecycle.Lever{lifecycle.PromptLever}
+	calendar := of(dated("Europe/Berlin", "2026-12-23 18:00", "2027-01-04 08:00"), weekly("Europe/Berlin", "Fri 12:00 to Mon 08:00"), prompts)
+	tuesday := at(t, "2026-10-20 11:00Z")
+	for want, levers := range map[string][]lifecycle.Lever{
+		"2026-10-21 10:00Z": {lifecycle.PromptLever}, "2026-10-23 10:00Z": {lifecycle.WeightsLever},
+	} {
+		until, err := calendar.Until(tuesday, levers)
+		require.NoError(t, err)
+		require.Equal(t, at(t, want), until.UTC())
+		frozen, err := calendar.At(until.Add(-time.Nanosecond), levers)
+		require.NoError(t, err)
+		require.Nil(t, frozen)
+		frozen, err = calendar.At(until, levers)
+		require.NoError(t, err)
+		require.NotNil(t, frozen)
+	}
+	until, err := of().Until(tuesday, nil)
+	require.NoError(t, err)
+	require.Equal(t, 366*24*time.Hour, until.Sub(tuesday))
+}
+
 func TestAnUnknownZoneIsNoLeaveToChange(t *testing.T) {
 	t.Parallel()
 	calendar := of(weekly("Europe/Atlantis", "Fri 12:00 to Mon 08:00"))
@@ -162,6 +186,8 @@ func TestAnUnknownZoneIsNoLeaveToChange(t *testing.T) {
 	_, err := calendar.At(time.Now(), nil)
 	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "%v", err)
 	_, err = calendar.Next(time.Now())
+	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "%v", err)
+	_, err = calendar.Until(time.Now(), nil)
 	require.True(t, lifecycle.Is(err, lifecycle.Unavailable), "%v", err)
 }
 

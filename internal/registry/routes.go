@@ -40,12 +40,13 @@ type FirstStable struct {
 	Release lifecycle.Digest
 	By      lifecycle.Actor
 	Reason  string
+	Leave   *Leave
 }
 
 // SetFirstStable sets the stable release of a service that has none. Repeating it changes nothing; where
 // another release is stable it is Refused.
 func (r *Registry) SetFirstStable(ctx context.Context, in FirstStable) (lifecycle.Route, error) {
-	return r.route(ctx, "set the first stable release of "+in.Service,
+	return r.given(ctx, in.Leave, change{service: in.Service}, "set the first stable release of "+in.Service,
 		`SELECT `+routeColumns+` FROM set_first_stable($1, $2, $3, $4, $5)`, in.Service, in.Fence, in.Release, in.By, in.Reason)
 }
 
@@ -81,12 +82,13 @@ type ShareChange struct {
 	By       lifecycle.Actor
 	Reason   string
 	Evidence json.RawMessage
+	Leave    *Leave
 }
 
 // SetShare sets the share of the rollout in flight. The same share at the same step again changes nothing. A
 // rollout that is not in flight any more is Fenced.
 func (r *Registry) SetShare(ctx context.Context, in ShareChange) (lifecycle.Route, error) {
-	return r.route(ctx, "set the share of "+in.Service,
+	return r.given(ctx, in.Leave, change{in.Service, in.Rollout, in.Share}, "set the share of "+in.Service,
 		`SELECT `+routeColumns+` FROM set_share($1, $2, $3, $4, $5, $6, $7, $8)`,
 		in.Service, in.Fence, in.Rollout, in.Step, in.Share, in.By, in.Reason, jsonOrNull(in.Evidence))
 }
@@ -106,12 +108,13 @@ type Promotion struct {
 	By       lifecycle.Actor
 	Reason   string
 	Evidence json.RawMessage
+	Leave    *Leave
 }
 
 // Promote makes the canary stable and the stable release the previous one. Promoting the same rollout again
 // changes nothing.
 func (r *Registry) Promote(ctx context.Context, in Promotion) (lifecycle.Route, error) {
-	return r.route(ctx, "promote rollout "+in.Rollout+" of "+in.Service,
+	return r.given(ctx, in.Leave, change{in.Service, in.Rollout, lifecycle.Whole}, "promote rollout "+in.Rollout+" of "+in.Service,
 		`SELECT `+routeColumns+` FROM promote($1, $2, $3, $4, $5, $6)`,
 		in.Service, in.Fence, in.Rollout, in.By, in.Reason, jsonOrNull(in.Evidence))
 }

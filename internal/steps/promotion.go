@@ -100,6 +100,8 @@ type FirstStableInput struct {
 	Release lifecycle.Digest `json:"release"`
 	By      lifecycle.Actor  `json:"by"`
 	Reason  string           `json:"reason"`
+	Freezes *FreezeInput     `json:"freezes,omitempty"` // what freezes may hold; nil: they hold nothing
+	Glass   time.Time        `json:"glass,omitzero"`    // until when somebody lets it go on in freezes
 }
 
 // ShareInput sets the canary's share for a step.
@@ -110,6 +112,13 @@ type ShareInput struct {
 	Share   lifecycle.BasisPoints `json:"share_bp"`
 	By      lifecycle.Actor       `json:"by"`
 	Reason  string                `json:"reason"`
+	Freezes *FreezeInput          `json:"freezes,omitempty"` // what freezes may hold; nil: they hold nothing
+	Glass   time.Time             `json:"glass,omitzero"`    // until when somebody lets it go on in freezes
+}
+
+// ShareResult says whether the share is set.
+type ShareResult struct {
+	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // what held it as it was; nil: it is set
 }
 
 // FreezeInput asks whether a change from one release to another has to wait.
@@ -178,12 +187,15 @@ type EndInput struct {
 	By      lifecycle.Actor `json:"by"`
 	Reason  string          `json:"reason"`
 	Invalid bool            `json:"invalid,omitempty"`
+	Freezes *FreezeInput    `json:"freezes,omitempty"` // what freezes may hold; nil: they hold nothing. They never hold a way back
+	Glass   time.Time       `json:"glass,omitzero"`    // until when somebody lets it go on in freezes
 }
 
 // EndResult is the route after it, and whom the release touched.
 type EndResult struct {
 	Generation int64             `json:"generation"`
 	Touched    lifecycle.Touched `json:"touched"`
+	Frozen     *lifecycle.Frozen `json:"frozen,omitempty"` // what held the route as it was; nil: it changed
 }
 
 // Steps of the promotion loop.
@@ -195,7 +207,7 @@ var (
 	PlanRollout  = Step[PlanRolloutInput, lifecycle.RolloutPlan]{"PlanRollout", quick}
 	CheckFreeze  = Step[FreezeInput, FreezeResult]{"CheckFreeze", quick}
 	AwaitThaw    = Step[FreezeInput, FreezeResult]{"AwaitThaw", hold}
-	SetShare     = Step[ShareInput, None]{"SetShare", quick}
+	SetShare     = Step[ShareInput, ShareResult]{"SetShare", quick}
 	HoldStep     = Step[HoldInput, HoldResult]{"HoldStep", hold}
 	RecordStep   = Step[StepInput, None]{"RecordStep", quick}
 	MakeStable   = Step[EndInput, EndResult]{"MakeStable", quick}
