@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -52,7 +53,7 @@ func (e Evaluation) Compare(ctx context.Context, in steps.CompareInput) (steps.C
 		},
 	}
 	parts := e.comparisonParts(as, in)
-	have, err := e.comparedBefore(ctx, in, as, parts)
+	have, err := parts.before(ctx)
 	if err != nil {
 		return steps.CompareResult{}, err
 	}
@@ -73,37 +74,12 @@ func (e Evaluation) Compare(ctx context.Context, in steps.CompareInput) (steps.C
 		},
 	})
 	if err != nil {
-		if why := stopped(ctx); why != nil {
-			err = why
-		}
-		return steps.CompareResult{}, lifecycle.Wrap(err, "compare releases %s and %s", in.Candidate.Short(), in.Baseline.Short())
+		return steps.CompareResult{}, lifecycle.Wrap(cmp.Or(stopped(ctx), err), "compare releases %s and %s", in.Candidate.Short(), in.Baseline.Short())
 	}
 	digest, n, err := e.keepLines(ctx, as, func(w io.Writer) (int, error) {
 		return len(list), evaluation.Comparisons{Suite: in.Suite, Candidate: in.Candidate, Baseline: in.Baseline, List: list}.Write(w)
 	})
 	return steps.CompareResult{Comparisons: digest, Pairs: n, Reused: compared == 0}, err
-}
-
-// comparedBefore gives what was compared before, by a run that came to its end or by one that did not.
-func (e Evaluation) comparedBefore(ctx context.Context, in steps.CompareInput, as linesOf, parts *parts[evaluation.Comparison]) ([]evaluation.Comparison, error) {
-	have, err := parts.have(ctx)
-	if err != nil {
-		return nil, err
-	}
-	kept, err := e.Registry.LatestArtifact(ctx, in.Service, lifecycle.ReportArtifact, as.labels)
-	if lifecycle.Is(err, lifecycle.NotFound) {
-		return have, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	file, err := e.fileOf(ctx, kept.Digest, comparisonsFile)()
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	whole, err := parts.read(file)
-	return append(have, whole...), err
 }
 
 func (e Evaluation) comparisonParts(as linesOf, in steps.CompareInput) *parts[evaluation.Comparison] {

@@ -2,6 +2,9 @@ package activities_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +118,62 @@ func (d *desk) until(t *testing.T, times int64, stopped *try) string {
 	})
 	wait = stopAt(t, stopped, times)
 	return url
+}
+
+// TestAJudgeIsHeldAgainstPeopleBeforeItIsBelieved: the declaration asks for an agreement, so the gate of a judge that grades as
+// people do passes, and that of one that does not is an error. The judge is asked once for all releases.
+func TestAJudgeIsHeldAgainstPeopleBeforeItIsBelieved(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `score: {name: judge-rubric, settings: {judge: strict, rubric: names many cities}}`, 0)
+	var lines strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&lines, `{"text":"Which city, number %d?","human":{"said":"%d cities","score":%d}}`+"\n", i, 1+i%5, 1+i%5)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(d.folder, "facts.jsonl"), []byte(lines.String()), 0o600))
+	d.declare.Evaluation.Agreement = lifecycle.Agreement{Minimum: 0.6, Labels: 50}
+	d.servers.said = func(string, string) string { return "3 cities" }
+	first := d.made(t)
+	plan := d.plan(t, first, "")
+	require.Equal(t, 60, plan.Labels)
+	label := func() steps.LabelResult {
+		out, err := do(t, steps.LabelAnswers, d.evaluation.Label, steps.LabelInput{Service: "docs", Suite: plan.Suite, By: by})
+		require.NoError(t, err)
+		return out
+	}
+	judge := func(labels lifecycle.Digest) lifecycle.Verdict {
+		verdict, err := do(t, steps.JudgeGate, d.evaluation.Judge, steps.JudgeGateInput{
+			Service: "docs", Plan: plan, CandidateAnswers: d.answers(t, plan.Candidate, plan.Suite).Answers, Labels: labels, By: by,
+		})
+		require.NoError(t, err)
+		return verdict
+	}
+	url, _ := judging(t, func(string) string { return `{"score": 3}` })
+	d.evaluation.Judges = map[string]activities.Judge{"strict": {URL: url, Model: "judge-1"}}
+	require.Contains(t, judge("").Reasons[0], "nobody held the judge against people")
+	require.Contains(t, judge(label().Labels).Reasons[0], "says the same of all")
+
+	url, asked := judging(t, func(about string) string {
+		var item struct{ Answer string }
+		if json.Unmarshal([]byte(about), &item) != nil {
+			return "what?"
+		}
+		return `{"score": ` + item.Answer[:1] + `}`
+	})
+	d.evaluation.Judges = map[string]activities.Judge{"strict": {URL: url, Model: "judge-1"}, "other": {URL: url, Model: "judge-1"}}
+	out := label()
+	require.Len(t, *asked, 60)
+	require.False(t, out.Reused, "what other judges are there to be asked: another opinion")
+	verdict := judge(out.Labels)
+	require.Equal(t, lifecycle.PassOutcome, verdict.Outcome, verdict.Reasons)
+	report, err := d.Store.ReadFile(t.Context(), lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact, Digest: verdict.Report}, "report.md", 1<<20)
+	require.NoError(t, err)
+	require.Contains(t, string(report), "| facts | 60 | 60 | 0 | spearman | 1.00 |")
+	require.True(t, label().Reused)
+	require.Len(t, *asked, 60)
+
+	d.declare.Evaluation.Agreement.Minimum = 0.7
+	d.made(t)
+	require.NotEqual(t, plan.Suite, d.plan(t, first, "").Suite, "what is asked of judges is part of the question")
 }
 
 // TestWhatHasNoScoreIsAskedAgainFromAnotherMachine: a run ends with answers that could not be scored; the next one, on a

@@ -48,9 +48,11 @@ func (e Evaluation) Plan(ctx context.Context, in steps.PlanEvaluationInput) (ste
 	if plan.Baseline, err = e.baseline(ctx, in); err != nil {
 		return plan, err
 	}
-	if plan.Suite, plan.Compares, err = e.suite(ctx, service, in.By); err != nil {
+	suite, ref, err := e.suite(ctx, service, in.By)
+	if err != nil {
 		return plan, err
 	}
+	plan.Suite, plan.Compares, plan.Labels = ref, suite.Compares(), suite.Labelled()
 	plan.Verdict, err = e.judged(ctx, in.Service, plan)
 	return plan, err
 }
@@ -92,34 +94,38 @@ func (e Evaluation) judged(ctx context.Context, service string, plan steps.Evalu
 }
 
 // suite makes what the service's gates ask: the suite that its declaration points to, and what it declares to be built of
-// held-out documents. The same ones give the same artifact. It says whether both sides' answers are to be compared.
-func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lifecycle.Actor) (digest lifecycle.Digest, compares bool, err error) {
+// held-out documents, with what the declaration asks of its judges. The same ones give the same artifact. It gives what gates
+// may ask of it, too.
+func (e Evaluation) suite(ctx context.Context, service lifecycle.Service, by lifecycle.Actor) (gates evaluation.Suite, digest lifecycle.Digest, err error) {
 	if len(service.Evaluation.Capabilities) == 0 && !service.Evaluation.Suite.Given() {
-		return "", false, lifecycle.Errorf(lifecycle.Invalid,
+		return gates, "", lifecycle.Errorf(lifecycle.Invalid,
 			"evaluation: neither suite nor capabilities; a release passes no gate that asks nothing, so declare what the model must be able to do")
 	}
 	var suite evaluation.Suite
 	var parents []lifecycle.Digest
 	if len(service.Evaluation.Capabilities) > 0 {
 		if suite, parents, err = e.built(ctx, service); err != nil {
-			return "", false, err
+			return gates, "", err
 		}
 	}
 	if service.Evaluation.Suite.Given() {
 		written, err := e.written(ctx, service.Evaluation.Suite)
 		if err != nil {
-			return "", false, lifecycle.Wrap(err, "read the suite of %s", service.Name)
+			return gates, "", lifecycle.Wrap(err, "read the suite of %s", service.Name)
 		}
 		suite = written.With(suite)
+		if asked := service.Evaluation.Agreement; asked.Given() && suite.Asks() {
+			suite.Agreement = &asked
+		}
 	}
-	if _, err := suite.Only(evaluation.GateSplit); err != nil {
-		return "", false, lifecycle.Wrap(err, "suite of %s", service.Name)
+	if gates, err = suite.Only(evaluation.GateSplit); err != nil {
+		return gates, "", lifecycle.Wrap(err, "suite of %s", service.Name)
 	}
 	ref, err := e.keep(ctx, lifecycle.Artifact{
 		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.SuiteArtifact}, Service: service.Name, MadeBy: by, Parents: unique(parents),
 		Labels: map[string]string{"cases": strconv.Itoa(len(suite.Cases)), "capabilities": strconv.Itoa(len(suite.Capabilities))},
 	}, func(to tree) error { return suite.Write(to) })
-	return ref.Digest, suite.Compares(), err
+	return gates, ref.Digest, err
 }
 
 // built makes cases of the held-out documents and relevance pairs of the service's newest datasets.
@@ -212,6 +218,10 @@ func (e Evaluation) Judge(ctx context.Context, in steps.JudgeGateInput) (lifecyc
 	if in.Comparisons != "" {
 		files.Compared = e.fileOf(ctx, in.Comparisons, comparisonsFile)
 		parents = append(parents, in.Comparisons)
+	}
+	if in.Labels != "" {
+		files.Labelled = e.fileOf(ctx, in.Labels, labelsFile)
+		parents = append(parents, in.Labels)
 	}
 	if files.Attempt, err = e.attempt(ctx, in.Service, in.Plan); err != nil {
 		return lifecycle.Verdict{}, err

@@ -102,7 +102,7 @@ func (p *parts[T]) have(ctx context.Context) ([]T, error) {
 		if err != nil {
 			return nil, err
 		}
-		part, err := p.part(ctx, kept.Digest)
+		part, err := p.readFile(ctx, kept.Digest, partFile)
 		if err != nil {
 			return nil, lifecycle.Wrap(err, "read part %d", p.next)
 		}
@@ -110,13 +110,30 @@ func (p *parts[T]) have(ctx context.Context) ([]T, error) {
 	}
 }
 
-func (p *parts[T]) part(ctx context.Context, digest lifecycle.Digest) ([]T, error) {
-	file, err := p.e.fileOf(ctx, digest, partFile)()
+func (p *parts[T]) readFile(ctx context.Context, digest lifecycle.Digest, name string) ([]T, error) {
+	file, err := p.e.fileOf(ctx, digest, name)()
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	return p.read(file)
+}
+
+// before gives what is there of earlier runs: of one that came to its end, and of one that was cut off.
+func (p *parts[T]) before(ctx context.Context) ([]T, error) {
+	list, err := p.have(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := p.e.Registry.LatestArtifact(ctx, p.as.service, lifecycle.ReportArtifact, p.as.labels)
+	if lifecycle.Is(err, lifecycle.NotFound) {
+		return list, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	whole, err := p.readFile(ctx, kept.Digest, p.as.file)
+	return append(list, whole...), err
 }
 
 // start says how much there is to do in all.

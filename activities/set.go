@@ -54,6 +54,7 @@ func (s Set) BindData(w worker.ActivityRegistry) {
 	steps.AnswerBatch.Bind(w, s.Evaluation.Answer)
 	steps.JoinAnswers.Bind(w, s.Evaluation.Join)
 	steps.CompareAnswers.Bind(w, s.Evaluation.Compare)
+	steps.LabelAnswers.Bind(w, s.Evaluation.Label)
 	steps.JudgeGate.Bind(w, s.Evaluation.Judge)
 	steps.LoadRelease.Bind(w, s.Promotion.LoadRelease)
 	steps.CurateFeedback.Bind(w, s.Tuning.Curate)

@@ -64,6 +64,14 @@ func (l *loop) judge(ctx workflow.Context, plan steps.EvaluationPlan) (lifecycle
 		}
 		in.Comparisons = out.Comparisons
 	}
+	if plan.Labels > 0 { // likewise
+		l.note(ctx, "holding scorers against people", fmt.Sprintf("%d answers that people have judged", plan.Labels))
+		out, err := steps.LabelAnswers.Run(ctx, steps.LabelInput{Service: l.service.Name, Suite: plan.Suite, By: l.by})
+		if err != nil {
+			return lifecycle.Verdict{}, err
+		}
+		in.Labels = out.Labels
+	}
 	l.note(ctx, "judging", "suite "+plan.Suite.Short())
 	verdict, err := steps.JudgeGate.Run(ctx, in)
 	if err == nil {

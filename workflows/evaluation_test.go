@@ -46,8 +46,25 @@ func TestEvaluationWithoutABaselineHasNothingToCompareWith(t *testing.T) {
 	require.Empty(t, inputs(w, steps.JudgeGate)[0].BaselineAnswers)
 }
 
-// compared is an artifact of comparisons.
-var compared = lifecycle.DigestOf([]byte("comparisons"))
+// compared and labels are artifacts of what judges said.
+var compared, labels = lifecycle.DigestOf([]byte("comparisons")), lifecycle.DigestOf([]byte("labels"))
+
+func TestScorersAreHeldAgainstPeopleWhereTheyHaveJudged(t *testing.T) {
+	t.Parallel()
+	for _, judged := range []int{0, 7} {
+		w := newWorld(t)
+		w.plan.Verdict, w.plan.Labels, w.plan.Baseline = nil, judged, ""
+		_, err := w.evaluate(onlyService())
+		require.NoError(t, err)
+		require.Len(t, inputs(w, steps.LabelAnswers), min(1, judged))
+		if got := inputs(w, steps.JudgeGate)[0].Labels; judged > 0 {
+			require.Equal(t, labels, got)
+			require.Equal(t, suite, inputs(w, steps.LabelAnswers)[0].Suite)
+		} else {
+			require.Empty(t, got)
+		}
+	}
+}
 
 func TestAnswersAreComparedWhereTheSuiteAsksForIt(t *testing.T) {
 	t.Parallel()
@@ -101,6 +118,10 @@ func TestEvaluationThatCannotBeDoneIsNoVerdict(t *testing.T) {
 		"not compared": func(w *world) {
 			w.plan.Compares = true
 			fails(w, steps.CompareAnswers, lifecycle.Corrupt, "no")
+		},
+		"no labels": func(w *world) {
+			w.plan.Labels = 7
+			fails(w, steps.LabelAnswers, lifecycle.Corrupt, "no")
 		},
 		"no judge": func(w *world) { fails(w, steps.JudgeGate, lifecycle.Corrupt, "no") },
 	} {

@@ -128,6 +128,7 @@ func (w *world) bindCommon() {
 	on(w, steps.JoinAnswers, func(_ context.Context, in steps.JoinInput) (steps.AnswerResult, error) {
 		return steps.AnswerResult{Answers: lifecycle.DigestOf([]byte("answers of " + in.Release)), Cases: 9}, nil
 	})
+	gives(w, steps.LabelAnswers, steps.LabelResult{Labels: labels, Answers: 7})
 	gives(w, steps.CompareAnswers, steps.CompareResult{Comparisons: compared, Pairs: 9})
 	on(w, steps.JudgeGate, func(_ context.Context, in steps.JudgeGateInput) (lifecycle.Verdict, error) {
 		return lifecycle.Verdict{

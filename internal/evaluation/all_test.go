@@ -57,7 +57,7 @@ func TestSamplesOfACaseAreAskedAndHeldApart(t *testing.T) {
 	whole := Answers{List: []Answer{{Case: "a", Capability: "x", Score: 1}, {Case: "a", Capability: "x", Sample: 1}}}
 	sheet, faults := check("candidate", s, "", "", whole)
 	require.Empty(t, faults)
-	sums := tallies(s, sheet, sheet, nil)[0]
+	sums := tallies(s, sheet, sheet, nil, nil)[0]
 	require.Equal(t, 2, sums.samples)
 	require.Len(t, sums.differences, 1, "samples of one case are one cluster")
 	_, faults = check("candidate", s, "", "", Answers{List: whole.List[:1]})

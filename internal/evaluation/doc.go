@@ -25,6 +25,11 @@
 // A scorer that compares the answers of two releases gives none by itself: [CompareAll] lets its judge compare both
 // sides' answers to a case, in both orders. The candidate's score is 1, 0.5 or 0, the baseline's what is left of 1.
 //
+// # Labels of people
+//
+// Where people have judged answers to a suite's cases, [LabelAll] lets its scorers judge them, too, and the report says how far
+// both agree ([Agreement]). Where the suite asks for an agreement, a capability is an error whose scorer was not shown to have it.
+//
 // # The gate
 //
 // [Judge] compares candidate and baseline on the same cases and asks two questions per capability. Pass:

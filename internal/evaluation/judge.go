@@ -30,6 +30,7 @@ type Gate struct {
 	CandidateAnswer Answers
 	BaselineAnswer  Answers     // ignored where Baseline is empty
 	Compared        Comparisons // likewise, and where the suite compares no answers
+	Labels          Labels      // what scorers said of answers that people have judged; none where they were not asked
 	Attempt         int         // from 1
 	Policy          Policy
 }
@@ -63,7 +64,7 @@ func (g Gate) judge(by rules) (lifecycle.Verdict, Report) {
 		report.Verdict.Outcome, report.Verdict.Reasons = lifecycle.ErrorOutcome, faults
 		return report.Verdict, report
 	}
-	return g.conclude(tallies(g.Suite, candidate, baseline, compared), by)
+	return g.conclude(tallies(g.Suite, candidate, baseline, compared, g.Labels.found()), by)
 }
 
 // report begins a report.
@@ -97,6 +98,9 @@ func (g Gate) sheets() (candidate, baseline sheet, faults []string) {
 			faults = append(faults, fmt.Sprintf("exact limits are asked for %q, which the suite does not hold", name))
 		}
 	}
+	if g.Labels.List != nil && g.Labels.Suite != g.SuiteDigest {
+		faults = append(faults, fmt.Sprintf("labels: of suite %s, not %s", or(g.Labels.Suite), or(g.SuiteDigest)))
+	}
 	candidate, more := check("candidate", g.Suite, g.SuiteDigest, g.Candidate, g.CandidateAnswer)
 	faults = append(faults, more...)
 	if g.Baseline == "" {
@@ -115,11 +119,19 @@ func first(report *Report, sums []*tally) {
 			Margin: t.Margin, PRegress: 1, Outcome: lifecycle.PassOutcome, Reason: "every case was answered; nothing to compare with",
 		})
 	}
-	for _, t := range sums {
-		report.Capabilities = append(report.Capabilities, t.report())
-	}
 	v.Outcome = lifecycle.PassOutcome
 	v.Reasons = []string{"first release: nothing to compare with; every case was answered"}
+	for i, t := range sums {
+		report.Capabilities = append(report.Capabilities, t.report())
+		if err := t.believed(); err != nil {
+			one := &v.Capabilities[i]
+			one.Outcome, one.Reason = lifecycle.ErrorOutcome, err.Error()
+			if v.Outcome != lifecycle.ErrorOutcome {
+				v.Outcome, v.Reasons = lifecycle.ErrorOutcome, nil
+			}
+			v.Reasons = append(v.Reasons, t.Name+": "+one.Reason)
+		}
+	}
 }
 
 // compare judges capability by capability, then the whole.
@@ -130,6 +142,9 @@ func (g Gate) compare(report *Report, sums []*tally, by rules) {
 	report.AttemptsError = attemptsError(g.Attempt)
 	for i, t := range sums {
 		one, detail, err := g.capability(t, by, len(sums))
+		if err == nil {
+			err = t.believed()
+		}
 		if err != nil {
 			one.Outcome, one.Reason, one.PRegress = lifecycle.ErrorOutcome, err.Error(), 1
 		}
@@ -201,7 +216,7 @@ func (t *tally) report() CapabilityReport {
 	return CapabilityReport{
 		Name: t.Name, Metric: t.Metric, Samples: t.samples, DesignEffect: 1, Changed: append([]Change{}, t.changed.list...),
 		Flaky: t.flaky.list, FlakyCandidate: t.flakyCandidate, FlakyBaseline: t.flakyBaseline,
-		SmallestDrop: unknown(), SmallestMargin: unknown(), Pairwise: t.pairwise,
+		SmallestDrop: unknown(), SmallestMargin: unknown(), Pairwise: t.pairwise, Agreement: t.agreement(),
 	}
 }
 

@@ -25,6 +25,7 @@ func (r Report) Markdown() string {
 		r.drawn(&out)
 		r.seen(&out)
 	}
+	r.agreements(&out)
 	r.compared(&out)
 	r.flaky(&out)
 	for _, c := range r.Capabilities {
@@ -137,6 +138,50 @@ func (r Report) seen(out *strings.Builder) {
 	} else {
 		fmt.Fprintf(out, "trying five times makes it about %.0f%%.\n", 100*attemptsError(5))
 	}
+}
+
+// agreements says how far scorers agree with people.
+func (r Report) agreements(out *strings.Builder) {
+	wrote := false
+	for _, c := range r.Capabilities {
+		a := c.Agreement
+		if a == nil {
+			continue
+		}
+		if !wrote {
+			out.WriteString("\n## Agreement with people\n\nOf scores with those that people gave to the same answers; limits at 95% each, labels of one group count as one in them.\n\n" +
+				"| capability | labels | groups | without a score | measure | agreement | limits | equal scores | Kendall's tau | must reach |\n|---|--:|--:|--:|---|--:|---|---|---|---|\n")
+			wrote = true
+		}
+		required := "-"
+		if a.Required > 0 {
+			required = fmt.Sprintf("%g with %d labels", a.Required, a.Wanted)
+		}
+		fmt.Fprintf(out, "| %s | %d | %d | %d | %s | %s | %s | %s | %s | %s |\n", cell(c.Name), a.Labels, a.Groups, a.Unscored, a.Measure,
+			two(a.Of.Value), a.Of.limits(), a.Raw.whole(), a.Kendall.whole(), required)
+	}
+}
+
+func two(n number) string {
+	if !finite(float64(n)) {
+		return "not known"
+	}
+	return fmt.Sprintf("%.2f", float64(n))
+}
+
+func (a agreed) limits() string {
+	if !finite(float64(a.Low)) || !finite(float64(a.High)) {
+		return "not known"
+	}
+	return two(a.Low) + " to " + two(a.High)
+}
+
+// whole gives a measure with its limits; a dash where it was not taken.
+func (a *agreed) whole() string {
+	if a == nil {
+		return "-"
+	}
+	return two(a.Value) + " (" + a.limits() + ")"
 }
 
 // compared says what judges made of pairs of answers, and how far they can be relied on.

@@ -36,7 +36,8 @@ type CapabilityReport struct {
 	FlakyBaseline   int      `json:"flaky_baseline"`
 	Flaky           []Flaky  `json:"flaky,omitempty"` // at most ten of both, what changes most first
 
-	Pairwise *Pairwise `json:"pairwise,omitempty"` // where a judge compared both sides' answers
+	Pairwise  *Pairwise  `json:"pairwise,omitempty"`  // where a judge compared both sides' answers
+	Agreement *Agreement `json:"agreement,omitempty"` // of the scorer with people, where they have judged answers
 }
 
 // Flaky is a case that one release answers now so and now so.

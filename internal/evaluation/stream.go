@@ -19,6 +19,7 @@ type Files struct {
 	Candidate func() (io.ReadCloser, error)
 	Baseline  func() (io.ReadCloser, error) // nil where nothing serves yet
 	Compared  func() (io.ReadCloser, error) // nil where the suite compares no answers, or nobody compared them
+	Labelled  func() (io.ReadCloser, error) // nil where no scorer was held against people
 }
 
 // JudgeFiles is Judge on files. Where they are in good order (each release answered the suite's cases in the suite's
@@ -69,6 +70,9 @@ func (f Files) judgeWhole() (v lifecycle.Verdict, r Report, err error) {
 			return v, r, lifecycle.Wrap(err, "the comparisons of answers")
 		}
 	}
+	if f.Gate.Labels, err = f.labels(); err != nil {
+		return v, r, err
+	}
 	v, r = Judge(f.Gate)
 	return v, r, nil
 }
@@ -80,6 +84,20 @@ func readComparisons(open func() (io.ReadCloser, error)) (Comparisons, error) {
 	}
 	defer file.Close()
 	return ReadComparisons(file)
+}
+
+// labels reads the labels, which are few.
+func (f Files) labels() (Labels, error) {
+	if f.Labelled == nil {
+		return Labels{}, nil
+	}
+	file, err := f.Labelled()
+	if err != nil {
+		return Labels{}, err
+	}
+	defer file.Close()
+	labels, err := ReadLabels(file)
+	return labels, lifecycle.Wrap(err, "what scorers said of answers that people have judged")
 }
 
 // sums reads files side by side. Whatever is not as it should be is errDisorder.
@@ -94,7 +112,11 @@ func (f Files) sums() ([]*tally, error) {
 	if err != nil {
 		return nil, err
 	}
-	sums := newSums(suite, f.Policy)
+	labels, err := f.labels()
+	if err != nil || labels.List != nil && labels.Suite != f.SuiteDigest {
+		return nil, errDisorder
+	}
+	sums := newSums(suite, f.Policy, labels.found())
 	for chunk, err := range chunks(suite, cases) {
 		if err != nil {
 			return nil, errDisorder
@@ -123,10 +145,10 @@ type summed struct {
 	seen   []uint64 // hashes of case IDs: two that are equal are read whole, and told apart or not
 }
 
-func newSums(s Suite, p Policy) *summed {
+func newSums(s Suite, p Policy, labelled map[string]Label) *summed {
 	out := &summed{byName: map[string]*tally{}, search: map[string]int{}, apart: map[string]bool{}, tried: map[uint64]bool{}, seed: maphash.MakeSeed()}
 	for _, c := range s.Capabilities {
-		t := newTally(c)
+		t := newTally(c).held(s, labelled)
 		out.list, out.byName[c.Name] = append(out.list, t), t
 	}
 	if slices.ContainsFunc(p.Exact, func(name string) bool { return out.byName[name] == nil }) {

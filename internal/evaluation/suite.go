@@ -40,7 +40,10 @@ type Suite struct {
 	Name         string       `json:"name,omitempty"` // version 2
 	Seed         uint64       `json:"seed"`           // that the cases were drawn with, and that seeds of answers are drawn from
 	Capabilities []Capability `json:"capabilities"`
-	Cases        []Case       `json:"-"` // in cases.jsonl
+
+	Agreement *lifecycle.Agreement `json:"agreement,omitempty"` // version 2; that judges must have with people
+
+	Cases []Case `json:"-"` // in cases.jsonl
 }
 
 // Capability is one thing that a model must be able to do.
@@ -126,10 +129,11 @@ type Message struct {
 	Content string `json:"content"`
 }
 
-// Human is what a person said of an answer to a case. Gates do not read it: it is there to hold scorers against.
+// Human is what a person said of an answer to a case. It is there to hold scorers against: no release is scored by it.
 type Human struct {
-	Said  string  `json:"said"` // the answer
-	Score float64 `json:"score"`
+	Said  string  `json:"said"`           // the answer
+	Over  string  `json:"over,omitempty"` // the other answer, where two are compared
+	Score float64 `json:"score"`          // of said; where scores are categories, one of them, else on any scale
 }
 
 // References gives the case's right answers.

@@ -35,6 +35,9 @@ func (s Suite) Problems() lifecycle.Problems {
 	if len(s.Capabilities) == 0 {
 		faults.Add("capabilities", "none", "give at least one")
 	}
+	if a := s.Agreement; a != nil && (s.Version == BuiltVersion || !(a.Minimum > 0 && a.Minimum < 1) || a.Labels < 1) {
+		faults.Add("agreement", fmt.Sprint(*a), "give a minimum between 0 and 1 and a number of labels, in version 2")
+	}
 	scorers := s.checkCapabilities(&faults)
 	s.checkCases(&faults, scorers)
 	return faults
@@ -210,9 +213,7 @@ func (c Case) check(faults *lifecycle.Problems, at string, capability ready) {
 	if len(c.Messages) > 0 && capability.Kind != Generate {
 		faults.Add(at+".messages", "given", "only generate asks a chat")
 	}
-	if c.Human != nil && (math.IsNaN(c.Human.Score) || math.IsInf(c.Human.Score, 0)) {
-		faults.Add(at+".human.score", fmt.Sprint(c.Human.Score), "give a number")
-	}
+	c.checkHuman(faults, at, capability)
 	right := c.References()
 	switch {
 	case capability.scorer == nil && builtKind(capability.Kind) && capability.Kind != BitsPerByte && c.Want == "":
@@ -232,6 +233,25 @@ func (c Case) check(faults *lifecycle.Problems, at string, capability ready) {
 		if err := capability.scorer.Check(item); err != nil {
 			faults.Add(at, "scorer "+capability.scorer.Name, "%v", err)
 		}
+	}
+}
+
+func (c Case) checkHuman(faults *lifecycle.Problems, at string, capability ready) {
+	if c.Human == nil {
+		return
+	}
+	score := c.Human.Score
+	if math.IsNaN(score) || math.IsInf(score, 0) {
+		faults.Add(at+".human.score", fmt.Sprint(score), "give a number")
+	}
+	if capability.scorer == nil {
+		return
+	}
+	if all := capability.scorer.Categories; all != nil && !slices.Contains(all, score) {
+		faults.Add(at+".human.score", fmt.Sprint(score), "scorer %s gives one of %v", capability.scorer.Name, all)
+	}
+	if pairs := capability.scorer.Pair != nil; pairs != (c.Human.Over != "") {
+		faults.Add(at+".human.over", fmt.Sprintf("%d bytes", len(c.Human.Over)), "give the other answer where answers are compared, and there only")
 	}
 }
 

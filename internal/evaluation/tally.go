@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/refitml/refit/internal/evaluation/score"
+	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/stats"
 )
 
@@ -20,6 +22,9 @@ type tally struct {
 	candidate, baseline float64       // sums of mean scores
 	beyond              bool          // a score lies outside of 0 to 1
 	pairwise            *Pairwise     // where the sides' answers were compared with one another
+	scorer              *score.Scorer // nil where there is none
+	labels              *labels       // of people; nil where no scorer was held against them
+	required            *lifecycle.Agreement
 
 	changed                       top[Change]
 	flaky                         top[Flaky]
@@ -31,17 +36,29 @@ const shown = 10
 
 func newTally(c Capability) *tally {
 	t := &tally{Capability: c, groups: map[string]int{}, changed: top[Change]{order: largerChange}, flaky: top[Flaky]{order: flakier}}
-	if c.Compares() {
+	t.scorer, _ = c.ready()
+	if t.scorer != nil && t.scorer.Pair != nil {
 		t.pairwise = &Pairwise{}
 	}
 	return t
 }
 
+// held makes the tally hold its scorer against people's labels, where there are any that it was held against.
+func (t *tally) held(s Suite, found map[string]Label) *tally {
+	if t.asked() {
+		t.required = s.Agreement
+	}
+	if found != nil && t.scorer != nil {
+		t.labels = &labels{found: found, categories: t.scorer.Categories != nil, groups: map[string]bool{}}
+	}
+	return t
+}
+
 // tallies sums up both sides' answers, by capability in the suite's order.
-func tallies(s Suite, candidate, baseline sheet, compared map[place]Comparison) []*tally {
+func tallies(s Suite, candidate, baseline sheet, compared map[place]Comparison, labelled map[string]Label) []*tally {
 	list, byName := make([]*tally, len(s.Capabilities)), map[string]*tally{}
 	for i, c := range s.Capabilities {
-		list[i] = newTally(c)
+		list[i] = newTally(c).held(s, labelled)
 		byName[c.Name] = list[i]
 	}
 	for i, c := range s.Cases {
@@ -72,6 +89,7 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 		t.groups[c.Group] = at
 		t.differences, t.before = append(t.differences, stats.Total{}), append(t.before, stats.Total{})
 	}
+	t.label(c)
 	t.cases++
 	t.samples = len(candidate)
 	weight := float64(max(1, c.Weight))

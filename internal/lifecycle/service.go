@@ -91,8 +91,19 @@ type ReleaseDefaults struct {
 type Evaluation struct {
 	Suite        SuiteSource  `json:"suite,omitzero"`
 	Capabilities []Capability `json:"capabilities,omitempty" jsonschema:"description=built from held-out documents"`
+	Agreement    Agreement    `json:"agreement,omitzero"`
 	AtOnce       int          `json:"batches_at_once,omitempty" jsonschema:"description=batches of a suite's cases that are asked at once; they share half of the places of the release's servers; 1 to 64; default 2"`
 }
+
+// Agreement is how far judges of a suite must agree with people before a gate believes them. It is part of the suite that
+// gates ask, so a verdict says under which it was given.
+type Agreement struct {
+	Minimum float64 `json:"minimum,omitempty" jsonschema:"description=that the lower 95% limit of a judge's agreement with people must reach: of Cohen's kappa where scores are categories\\, of Spearman's correlation where they are numbers; over 0 and under 1; default: nothing is asked of judges"`
+	Labels  int     `json:"labels,omitempty" jsonschema:"description=labels of people that each capability with a judge must have\\, of independent cases; default 30"`
+}
+
+// Given says whether anything is asked of judges.
+func (a Agreement) Given() bool { return a != Agreement{} }
 
 // SuiteSource says where a suite that people wrote lies: a folder with suite.yaml. It is read anew for every gate, and its
 // digest tells whether it is still the same.
@@ -239,6 +250,9 @@ func (s Service) WithDefaults() Service {
 		setDefault(&c.Margin, 0.05)
 	})
 	setDefault(&s.Evaluation.AtOnce, 2)
+	if s.Evaluation.Agreement.Given() {
+		setDefault(&s.Evaluation.Agreement.Labels, 30)
+	}
 	s.Rollout = s.Rollout.withDefaults()
 	s.Changes = s.Changes.withDefaults()
 	setDefault(&s.Feedback.MinItems, 20)

@@ -214,6 +214,14 @@ func (s Service) checkCapabilities(faults *Problems) {
 	if n := s.Evaluation.AtOnce; n < 1 || n > 64 {
 		faults.Add("evaluation.batches_at_once", itoa(n), "give 1 to 64")
 	}
+	if a := s.Evaluation.Agreement; a.Given() {
+		if !(a.Minimum > 0 && a.Minimum < 1) {
+			faults.Add("evaluation.agreement.minimum", ftoa(a.Minimum), "give more than 0, less than 1")
+		}
+		if a.Labels < 10 || a.Labels > 100_000 {
+			faults.Add("evaluation.agreement.labels", itoa(a.Labels), "give 10 to 100000")
+		}
+	}
 	seen := map[string]bool{}
 	for i, c := range s.Evaluation.Capabilities {
 		at := "evaluation.capabilities[" + itoa(i) + "]"

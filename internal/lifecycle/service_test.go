@@ -82,7 +82,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 		"corpora": {"base": {"sources": [{"kind": "go-modules"}, {"kind": "folder", "path": "../x"}, {"kind": "web"}], "held_out": 0.9, "max_dropped": 2}},
 		"training": {"contamination": {"action": "forgive", "ngram": 3, "similarity": 0.2}},
 		"retrieval": {"corpora": ["fresh"], "chunk": 100, "overlap": 100},
-		"evaluation": {"batches_at_once": 65, "capabilities": [{"name": "a", "kind": "vibes", "corpus": "base"}, {"name": "a", "kind": "cloze", "corpus": "none", "items": -1, "margin": -1}]},
+		"evaluation": {"batches_at_once": 65, "agreement": {"minimum": 1.5, "labels": 3}, "capabilities": [{"name": "a", "kind": "vibes", "corpus": "base"}, {"name": "a", "kind": "cloze", "corpus": "none", "items": -1, "margin": -1}]},
 		"rollout": {"steps": [{"share_bp": 5000}, {"share_bp": 500}, {"share_bp": 10000, "min_conversations": -1, "max_time": "-1s", "margin": 0.5}],
 			"metrics": [{"name": "mood"}, {"name": "errors", "tolerated": 0.5}], "exposure": {"band": 0.5}, "at_bound": "shrug"},
 		"shadow": {"release": "abc", "share_bp": 20000, "at_once": 100, "deadline": "1h"},
@@ -93,7 +93,7 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 	}`))
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 	for _, path := range []string{
-		"training.contamination.action", "evaluation.batches_at_once", "training.contamination.ngram", "training.contamination.similarity",
+		"training.contamination.action", "evaluation.batches_at_once", "evaluation.agreement.minimum", "evaluation.agreement.labels", "training.contamination.ngram", "training.contamination.similarity",
 		"shadow.release", "shadow.share_bp", "shadow.at_once", "shadow.deadline",
 		"service", "serving.endpoints[0].url", "serving.endpoints[1].url", "serving.api_key", "serving.capacity", "serving.time_limit", "serving.first_byte",
 		"corpora.base.sources[0].modules", "corpora.base.sources[1].path", "corpora.base.sources[2].kind", "corpora.base.held_out",

@@ -23,6 +23,9 @@
 // clustered counts are divided by a [DesignEffect]. Limits by t, Tango and bootstrap are approximations; their
 // level is near alpha, not under it. [Betting] is exact for values with known bounds, and wider.
 //
+// [RawAgreement], [CohenKappa], [Spearman] and [KendallTau] say how far two raters agree, with limits. Theirs are
+// approximations but for the raw agreement's, which are exact.
+//
 // [TangoPower], [McNemarPower] and [StudentPower] say beforehand how often these limits and tests will see what is
 // there.
 package stats

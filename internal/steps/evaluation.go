@@ -44,6 +44,7 @@ type EvaluationPlan struct {
 	Suite     lifecycle.Digest   `json:"suite"`
 	Verdict   *lifecycle.Verdict `json:"verdict,omitempty"`  // the answer, where it was given before
 	Compares  bool               `json:"compares,omitempty"` // judges compare both sides' answers
+	Labels    int                `json:"labels,omitempty"`   // answers that people have judged, to hold scorers against
 }
 
 // AnswerInput lets one release answer a suite, or a batch of its cases.
@@ -105,6 +106,20 @@ type CompareResult struct {
 	Reused      bool             `json:"reused"`
 }
 
+// LabelInput lets a suite's scorers judge the answers that people have judged.
+type LabelInput struct {
+	Service string           `json:"service"`
+	Suite   lifecycle.Digest `json:"suite"`
+	By      lifecycle.Actor  `json:"by"`
+}
+
+// LabelResult is an artifact with one label an answer that people have judged.
+type LabelResult struct {
+	Labels  lifecycle.Digest `json:"labels"`
+	Answers int              `json:"answers"`
+	Reused  bool             `json:"reused"`
+}
+
 // JudgeGateInput compares answers.
 type JudgeGateInput struct {
 	Service          string           `json:"service"`
@@ -112,6 +127,7 @@ type JudgeGateInput struct {
 	CandidateAnswers lifecycle.Digest `json:"candidate_answers"`
 	BaselineAnswers  lifecycle.Digest `json:"baseline_answers,omitempty"`
 	Comparisons      lifecycle.Digest `json:"comparisons,omitempty"`
+	Labels           lifecycle.Digest `json:"labels,omitempty"`
 	By               lifecycle.Actor  `json:"by"`
 }
 
@@ -123,5 +139,6 @@ var (
 	JoinAnswers    = Step[JoinInput, AnswerResult]{"JoinAnswers", transfer}
 	AnswerSuite    = Step[AnswerInput, AnswerResult]{"AnswerSuite", transfer} // of runs that began before there were batches
 	CompareAnswers = Step[CompareInput, CompareResult]{"CompareAnswers", batch}
+	LabelAnswers   = Step[LabelInput, LabelResult]{"LabelAnswers", batch}
 	JudgeGate      = Step[JudgeGateInput, lifecycle.Verdict]{"JudgeGate", transfer}
 )

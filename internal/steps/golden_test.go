@@ -41,7 +41,7 @@ func step[In, Out any](s Step[In, Out]) []payload {
 var payloads = slices.Concat(
 	step(Resolve), step(Claim), step(ReleaseClaim), step(Record), step(AwaitDataset), step(AwaitVerdict),
 	step(CheckCorpus), step(ScreenData), step(FindBaseModel), step(RunJob), step(MakeRelease), step(BuildIndex),
-	step(PlanEvaluation), step(AnswerSuite), step(PlanBatches), step(AnswerBatch), step(JoinAnswers), step(CompareAnswers), step(JudgeGate),
+	step(PlanEvaluation), step(AnswerSuite), step(PlanBatches), step(AnswerBatch), step(JoinAnswers), step(CompareAnswers), step(LabelAnswers), step(JudgeGate),
 	step(LoadRelease), step(UnloadUnused), step(StartRollout), step(FirstStable), step(PlanRollout), step(CheckFreeze), step(AwaitThaw), step(SetShare), step(HoldStep),
 	step(RecordStep), step(MakeStable), step(RollBack),
 	step(CurateFeedback), step(OpenLadder), step(PlanArchive), step(ArchiveDay), step(ForgetDay),

@@ -28,7 +28,7 @@
 //	        choices: [Paris, Rome]                   # for ask: choice
 //	        relevant: {doc-1: 2, doc-2: 1}           # documents by grade, for ask: retrieval; or name them in want
 //	        passages: [...]    # that the answer must be supported by; default: those that the release shows
-//	        human: {said: Lyon, score: 0}            # what a person said of an answer
+//	        human: {said: Lyon, score: 0}            # what a person said of an answer; over: the other one where two are compared
 //
 // Reading is strict: an unknown field is a fault that names the fields there are, and all faults are told at once, each
 // with file and line. Aliases of YAML are refused. Case IDs are the capability's name, a slash, and the ID given or made.

@@ -64,6 +64,7 @@ type messageForm struct {
 
 type humanForm struct {
 	Said  string  `yaml:"said" json:"said"`
+	Over  string  `yaml:"over,omitempty" json:"over,omitempty"`
 	Score float64 `yaml:"score" json:"score"`
 }
 

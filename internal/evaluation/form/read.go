@@ -309,7 +309,7 @@ func (r *reader) add(s *evaluation.Suite, capability, split string, c caseForm, 
 		made.Also = nil
 	}
 	if c.Human != nil {
-		made.Human = &evaluation.Human{Said: c.Human.Said, Score: c.Human.Score}
+		made.Human = &evaluation.Human{Said: c.Human.Said, Over: c.Human.Over, Score: c.Human.Score}
 	}
 	made.ID = capability + "/" + cmp.Or(c.ID, derivedID(made))
 	made.Group = cmp.Or(c.Group, made.ID)

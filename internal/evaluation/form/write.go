@@ -83,7 +83,7 @@ func caseOf(c evaluation.Case) caseForm {
 		out.Group = c.Group
 	}
 	if c.Human != nil {
-		out.Human = &humanForm{Said: c.Human.Said, Score: c.Human.Score}
+		out.Human = &humanForm{Said: c.Human.Said, Over: c.Human.Over, Score: c.Human.Score}
 	}
 	if len(c.Messages) == 0 {
 		out.Text = c.Text

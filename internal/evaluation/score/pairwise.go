@@ -14,6 +14,9 @@ const (
 	againstBaseline  = "baseline"  // the baseline's answer to the same case
 )
 
+// preferences are all scores that comparing gives.
+var preferences = []float64{0, 0.5, 1}
+
 type pairwiseSettings struct {
 	Judge    string `json:"judge"`
 	Criteria string `json:"criteria"` // what makes an answer the better one
@@ -35,11 +38,11 @@ func judgePairwise(s pairwiseSettings, world World) (Scorer, error) {
 		return world.Pairwise(ctx, s.Judge, s.Criteria, question, one, other)
 	}
 	if s.Against == againstBaseline {
-		return Scorer{Metric: "win-rate", Pair: pair, Score: func(context.Context, Item) (float64, error) {
+		return Scorer{Metric: "win-rate", Categories: preferences, Pair: pair, Score: func(context.Context, Item) (float64, error) {
 			return 0, lifecycle.Errorf(lifecycle.Invalid, "it compares the answers of two releases, and was given one")
 		}}, nil
 	}
-	return Scorer{Score: func(ctx context.Context, item Item) (float64, error) {
+	return Scorer{Categories: preferences, Score: func(ctx context.Context, item Item) (float64, error) {
 		if len(item.Want) == 0 {
 			return 0, lifecycle.Errorf(lifecycle.Invalid, "the case has no reference answer")
 		}

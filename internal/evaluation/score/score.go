@@ -66,6 +66,8 @@ type Scorer struct {
 	Score  func(context.Context, Item) (float64, error) // of one answer
 	Check  func(Item) error                             // what is wrong with a case, before it is asked; nil: nothing can be
 
+	Categories []float64 // all scores that there are; nil: any number
+
 	// Pair compares the answers of two releases to one question, where that is what is scored; Score fails then.
 	Pair func(ctx context.Context, question, one, other string) (Preference, error)
 }
@@ -77,6 +79,7 @@ type Entry struct {
 	Binary bool   // gives 0 or 1
 	Wants  bool   // needs a reference answer
 	Less   bool   // what is measured is better when it is less; scores are negated
+	Asked  bool   // somebody outside gives the score, and may be mistaken
 	Source string // of the definition
 
 	settings any // zero value of the scorer's settings
@@ -109,6 +112,9 @@ func New(spec Spec, world World) (Scorer, error) {
 			return Scorer{}, lifecycle.Wrap(err, "scorer %s", spec.Name)
 		}
 		made.Entry = entry
+		if entry.Binary {
+			made.Categories = []float64{0, 1}
+		}
 		if made.Metric == "" {
 			made.Metric = entry.Name
 		}
