@@ -145,6 +145,12 @@ func bits(ctx context.Context, text string, model Completer) (measured, error) {
 	return measured{bits: sum, bytes: len(text) - offsets[0], tokens: len(logprobs)}, nil
 }
 
+// bitsAfter scores a text that stands after another one. A token that lies in both counts whole.
+func bitsAfter(ctx context.Context, before, text string, model Completer) (measured, error) {
+	likely, err := continuation(ctx, before, text, model)
+	return measured{bits: -likely.Logprob / math.Ln2, bytes: len(text), tokens: likely.Tokens}, err
+}
+
 // measured is how well a text was foreseen.
 type measured struct {
 	bits          float64

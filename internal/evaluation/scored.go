@@ -84,9 +84,16 @@ func (a *asker) fill(ctx context.Context, capability ready, c Case, answer *Answ
 		answer.Said = cut(answer.Said, maxSaid)
 		return err
 	case Likelihood:
-		m, err := bits(ctx, c.Text, a.model)
+		text, measure := c.Text, bits
+		if c.Want != "" {
+			text = c.Want
+			measure = func(ctx context.Context, text string, model Completer) (measured, error) {
+				return bitsAfter(ctx, c.Text, text, model)
+			}
+		}
+		m, err := measure(ctx, text, a.model)
 		answer.Bits, answer.Bytes = m.bits, m.bytes
-		item.Text, item.Bits, item.Bytes, item.Tokens = c.Text, m.bits, m.bytes, m.tokens
+		item.Text, item.Bits, item.Bytes, item.Tokens = text, m.bits, m.bytes, m.tokens
 		return err
 	case Retrieval:
 		return a.find(ctx, capability, c, answer, item)

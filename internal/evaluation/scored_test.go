@@ -74,6 +74,8 @@ func TestWhatIsAskedIsScoredByItsScorer(t *testing.T) {
 		"the likeliest choice":              {suiteOf(Choice, "likeliest", "", nil, Case{Text: "a b", Want: " right", Choices: []string{" left", " right"}}), "", 1},
 		"bits for a byte":                   {suiteOf(Likelihood, "bits-per-byte", "", nil, Case{Text: "a bcd efg"}), "", -0.5},
 		"perplexity of a word":              {suiteOf(Likelihood, "perplexity", "", nil, Case{Text: "a bcd"}), "", -2},
+		"bits of what comes after":          {suiteOf(Likelihood, "bits-per-byte", "", nil, Case{Text: "a b", Want: " right"}), "", -1.0 / 6},
+		"perplexity of what comes after":    {suiteOf(Likelihood, "perplexity", "", nil, Case{Text: "a b", Want: " right"}), "", -2},
 		"the rank's reciprocal":             {suiteOf(Retrieval, "mrr", "", nil, Case{Text: "q", Relevant: map[string]float64{"d": 1}}), "", 0.5},
 		"found after as many as k":          {suiteOf(Retrieval, "hit", `{"k":1}`, nil, Case{Text: "q", Want: "d"}), "", 0},
 		"the discounted gain of two grades": {suiteOf(Retrieval, "ndcg", "", nil, Case{Text: "q", Want: "d", Also: []string{"c"}}), "", 1 / 1.5849625007211563 / (1 + 1/1.5849625007211563)},

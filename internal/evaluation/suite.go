@@ -109,7 +109,7 @@ type Case struct {
 	Capability string   `json:"capability"`
 	Group      string   `json:"group"`             // cases of one group are not independent
 	Text       string   `json:"text"`              // to score, to go on from, to search with, or the last user message
-	Want       string   `json:"want,omitempty"`    // the right word, answer, choice or document; none for what is measured without
+	Want       string   `json:"want,omitempty"`    // the right word, answer, choice or document; of a likelihood, the text that is measured after Text
 	Choices    []string `json:"choices,omitempty"` // the right one among them
 
 	// All of version 2.

@@ -220,6 +220,8 @@ func (c Case) check(faults *lifecycle.Problems, at string, capability ready) {
 		faults.Add(at+".want", "none", "say what is right")
 	case capability.scorer != nil && capability.scorer.Wants && len(right) == 0 && len(c.Relevant) == 0:
 		faults.Add(at+".want", "none", "say what is right: scorer %s needs it", capability.scorer.Name)
+	case capability.Kind == Likelihood && len(right) > 1:
+		faults.Add(at+".want", fmt.Sprint(len(right)), "give the one text whose likelihood after this one is measured, or none")
 	case capability.Kind == Cloze || capability.Kind == Choice:
 		if len(c.Choices) < 2 || !slices.ContainsFunc(right, func(w string) bool { return slices.Contains(c.Choices, w) }) || twice(c.Choices) {
 			faults.Add(at+".choices", fmt.Sprint(len(c.Choices)), "give at least two, each once, the right one among them")

@@ -24,7 +24,7 @@
 //	        split: gate
 //	        text: What is the capital of France?
 //	        messages: [{role: user, content: ...}]   # a chat in place of text; its last message is the user's
-//	        want: Paris        # or a list: any of them is right
+//	        want: Paris        # or a list: any of them is right; for ask: likelihood the text that is measured after the other
 //	        choices: [Paris, Rome]                   # for ask: choice
 //	        relevant: {doc-1: 2, doc-2: 1}           # documents by grade, for ask: retrieval; or name them in want
 //	        passages: [...]    # that the answer must be supported by; default: those that the release shows

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -91,6 +92,27 @@ func TestOlderFormsOfLMEvaluationHarness(t *testing.T) {
 	require.Contains(t, got.Notes[0], `"loose"`)
 }
 
+// The file was written by lm-evaluation-harness 0.4.13 with --model dummy --log_samples, on a task of output_type
+// loglikelihood as LAMBADA's are.
+func TestALikelihoodOfWhatComesAfterAText(t *testing.T) {
+	t.Parallel()
+	got := from(t, "lm-eval", Options{}, "samples_refit_last_2026-11-26T00-15-53.553796.jsonl")
+	require.Equal(t, []string{"refit-last/0", "refit-last/1", "refit-last/2"}, ids(got.Suite))
+	c := got.Suite.Capabilities[0]
+	require.Equal(t, []string{evaluation.Likelihood, "bits-per-byte"}, []string{c.Kind, c.Scorer.Name})
+	require.Equal(t, "The baker took the bread out of the oven and put it on the", got.Suite.Cases[0].Text)
+	require.Equal(t, " table", got.Suite.Cases[0].Want)
+	require.Len(t, got.Answers, 3)
+	require.InDelta(t, -0.2604923103919594/math.Ln2/6, got.Answers[0].Score, 1e-9)
+	// The harness printed a perplexity of 1.7127: e to the mean of what each item's bits say.
+	mean := 0.0
+	for _, a := range got.Answers {
+		mean += a.Bits * math.Ln2 / 3
+	}
+	require.InDelta(t, 1.7127, math.Exp(mean), 1e-4)
+	require.Contains(t, got.Notes[0], "acc, whether each token was the likeliest, is not carried over")
+}
+
 // The logs were written by inspect_ai 0.3.285 with mockllm, on tasks made for this test; its .eval is a zip of zstd.
 func TestInspect(t *testing.T) {
 	t.Parallel()
@@ -164,21 +186,22 @@ func TestInputAndIdeal(t *testing.T) {
 func TestWhatDoesNotReadIsToldAndNotRepeated(t *testing.T) {
 	t.Parallel()
 	for what, tc := range map[string]struct{ format, content, want string }{
-		"an unknown format":         {"xml", "", "give one of inspect, jsonl, lm-eval, promptfoo"},
-		"nothing":                   {"jsonl", "", "no case could be made"},
-		"no JSON":                   {"jsonl", "secret", "line 1: no JSON object"},
-		"no input":                  {"jsonl", `{"ideal":"x"}`, "line 1: input"},
-		"a picture":                 {"jsonl", `{"input":[{"role":"user","content":[{"type":"image_url"}]}],"ideal":"x"}`, "line 1: input"},
-		"no ideal":                  {"jsonl", `{"input":"x","ideal":null}`, "line 1: ideal"},
-		"an empty ideal":            {"jsonl", `{"input":"x","ideal":[" "]}`, "an empty text stands in every answer"},
-		"no sample":                 {"lm-eval", `{}`, "line 1: no sample"},
-		"arguments of another kind": {"lm-eval", `{"doc_id":1,"arguments":7}`, "arguments"},
-		"a target of no choice":     {"lm-eval", `{"doc_id":1,"target":"7","arguments":[["a","b"],["a","c"]]}`, "target: not the number of a choice"},
-		"one continuation":          {"lm-eval", `{"doc_id":1,"target":"b","arguments":[["a","b"]]}`, "that cannot be asked here"},
-		"no log":                    {"inspect", `{}`, "eval.task is missing"},
-		"a broken zip":              {"inspect", "PK\x03\x04secret", "no zip"},
-		"no results":                {"promptfoo", `{"results":{}}`, "results.results is empty"},
-		"results of another type":   {"promptfoo", `{"results":"secret"}`, "field results is of another type"},
+		"an unknown format":             {"xml", "", "give one of inspect, jsonl, lm-eval, promptfoo"},
+		"nothing":                       {"jsonl", "", "no case could be made"},
+		"no JSON":                       {"jsonl", "secret", "line 1: no JSON object"},
+		"no input":                      {"jsonl", `{"ideal":"x"}`, "line 1: input"},
+		"a picture":                     {"jsonl", `{"input":[{"role":"user","content":[{"type":"image_url"}]}],"ideal":"x"}`, "line 1: input"},
+		"no ideal":                      {"jsonl", `{"input":"x","ideal":null}`, "line 1: ideal"},
+		"an empty ideal":                {"jsonl", `{"input":"x","ideal":[" "]}`, "an empty text stands in every answer"},
+		"no sample":                     {"lm-eval", `{}`, "line 1: no sample"},
+		"arguments of another kind":     {"lm-eval", `{"doc_id":1,"arguments":7}`, "arguments"},
+		"a target of no choice":         {"lm-eval", `{"doc_id":1,"target":"7","arguments":[["a","b"],["a","c"]]}`, "target: not the number of a choice"},
+		"nothing before it":             {"lm-eval", `{"doc_id":1,"target":"b","arguments":[["","b"]]}`, "that cannot be asked here"},
+		"choices after different texts": {"lm-eval", `{"doc_id":1,"target":"0","arguments":[["a","b"],["c","d"]]}`, "choices after different texts"},
+		"no log":                        {"inspect", `{}`, "eval.task is missing"},
+		"a broken zip":                  {"inspect", "PK\x03\x04secret", "no zip"},
+		"no results":                    {"promptfoo", `{"results":{}}`, "results.results is empty"},
+		"results of another type":       {"promptfoo", `{"results":"secret"}`, "field results is of another type"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/refitml/refit/internal/evaluation"
 	"github.com/refitml/refit/internal/evaluation/score"
@@ -63,8 +64,10 @@ func readLMEval(name string, r io.Reader, add *collector) error {
 			return s.generated(task, requests[0], add)
 		case len(requests) == 1 && requests[0].continuation == nil:
 			return s.rolling(task, requests[0], add)
+		case len(requests) == 1:
+			return s.continued(task, requests[0], add)
 		default:
-			add.note("%s: an item asks the likelihood of one text after another, or of choices after different texts; that cannot be asked here", task)
+			add.note("%s: an item asks the likelihood of choices after different texts; that cannot be asked here", task)
 			return nil
 		}
 	})
@@ -243,6 +246,26 @@ func (q request) sampling(task string, into *capability, add *collector) {
 	if sampling != (evaluation.Sampling{}) {
 		into.Sampling = &sampling
 	}
+}
+
+// continued makes a case of one text whose likelihood after another is measured, as LAMBADA's tasks do. The harness' own
+// metrics are of all items together: its perplexity is e to the mean of these likelihoods, so bits are the ones most like it.
+func (s sample) continued(task string, q request, add *collector) error {
+	if strings.TrimSpace(q.context) == "" || *q.continuation == "" {
+		add.note("%s: an item has nothing before or after; that cannot be asked here", task)
+		return nil
+	}
+	if slices.Contains(s.Metrics, "acc") {
+		add.note("%s: acc, whether each token was the likeliest, is not carried over; bits of the continuation are measured", task)
+	}
+	into := add.capability(task, evaluation.Likelihood, score.Spec{Name: "bits-per-byte"})
+	g := given{answer: evaluation.Answer{Case: into.add(evaluation.Case{ID: s.DocID.String(), Text: q.context, Want: *q.continuation})}}
+	if logprob, ok := s.logprob(0); ok {
+		g.item = score.Item{Text: *q.continuation, Bits: -logprob / math.Ln2, Bytes: len(*q.continuation)}
+		g.answer.Bits, g.answer.Bytes = g.item.Bits, g.item.Bytes
+		into.answered(g)
+	}
+	return nil
 }
 
 // rolling makes a case of a text whose likelihood is measured.
