@@ -14,6 +14,7 @@ type TrafficSeen struct {
 	Conversations int64            `json:"conversations"`    // that began in it
 	Stable        int64            `json:"stable"`           // of them, with an answer of stable
 	Events        map[string]int64 `json:"events,omitempty"` // of those by metric, that had an event there
+	OneIn         int64            `json:"one_in,omitempty"` // of so many conversations one was counted; 0: all of them were
 }
 
 // RolloutPlan says what each step of a rollout will need at the traffic that was seen. Texts are made where the numbers

@@ -41,7 +41,11 @@ func perDay(seen lifecycle.TrafficSeen) (float64, string) {
 		return 0, fmt.Sprintf("traffic was captured for %s only, so how long steps take is not known", span.Round(time.Minute))
 	default:
 		rate := float64(seen.Conversations) / span.Hours() * 24
-		return rate, fmt.Sprintf("%.0f conversations a day in the last %.1f days", rate, span.Hours()/24)
+		basis := fmt.Sprintf("%.0f conversations a day in the last %.1f days", rate, span.Hours()/24)
+		if seen.OneIn > 1 {
+			basis = fmt.Sprintf("about %s (one in %d was counted)", basis, seen.OneIn)
+		}
+		return rate, basis
 	}
 }
 
