@@ -42,6 +42,21 @@ func (c Common) Resolve(ctx context.Context, in steps.ResolveInput) (steps.Resol
 	}, nil
 }
 
+// ProveStart says whether the grant that a run shows proves who started it. A grant is good for the first run that shows it.
+func (c Common) ProveStart(ctx context.Context, in steps.ProveStartInput) (steps.StartProof, error) {
+	if err := in.Grant.VerifyStart(c.GrantKey, in.Owner.WorkflowID, in.Input, in.Started); err != nil {
+		return steps.StartProof{Why: err.Error()}, nil
+	}
+	first, err := c.Registry.UseStartGrant(ctx, in.Grant.Nonce, in.Owner.FirstRunID)
+	if err != nil {
+		return steps.StartProof{}, err
+	}
+	if !first {
+		return steps.StartProof{Why: "another run showed the grant before"}, nil
+	}
+	return steps.StartProof{By: in.Grant.Approver}, nil
+}
+
 // Claim takes the one right to run a loop. A holder that Temporal reports closed or does not know is
 // taken over; one that is running makes this run Busy.
 func (c Common) Claim(ctx context.Context, in steps.ClaimInput) (lifecycle.Claim, error) {

@@ -22,6 +22,7 @@ type Set struct {
 // BindIO registers the quick steps and those that hold a share.
 func (s Set) BindIO(w worker.ActivityRegistry) {
 	steps.Resolve.Bind(w, s.Common.Resolve)
+	steps.ProveStart.Bind(w, s.Common.ProveStart)
 	steps.Claim.Bind(w, s.Common.Claim)
 	steps.ReleaseClaim.Bind(w, s.Common.ReleaseClaim)
 	steps.Record.Bind(w, s.Common.Record)

@@ -17,7 +17,7 @@ func ArchiveInteractions(ctx workflow.Context, raw converter.RawValue) (steps.Ar
 	if err != nil {
 		return steps.ArchiveResult{}, err
 	}
-	l, err := openExclusive(ctx, in.Service, lifecycle.ArchiveLoop, in.By)
+	l, err := openExclusive(ctx, raw, in.Service, lifecycle.ArchiveLoop, in.By)
 	if err != nil {
 		return steps.ArchiveResult{}, err
 	}

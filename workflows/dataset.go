@@ -17,7 +17,7 @@ func BuildDataset(ctx workflow.Context, raw converter.RawValue) (steps.BuildData
 	if err != nil {
 		return steps.BuildDatasetResult{}, err
 	}
-	l, err := open(ctx, in.Service, "dataset", in.By)
+	l, err := open(ctx, raw, in.Service, "dataset", in.By)
 	if err != nil {
 		return steps.BuildDatasetResult{}, err
 	}

@@ -17,7 +17,7 @@ func EvaluateRelease(ctx workflow.Context, raw converter.RawValue) (lifecycle.Ve
 	if err != nil {
 		return lifecycle.Verdict{}, err
 	}
-	l, err := open(ctx, in.Service, lifecycle.EvaluationLoop, in.By)
+	l, err := open(ctx, raw, in.Service, lifecycle.EvaluationLoop, in.By)
 	if err != nil {
 		return lifecycle.Verdict{}, err
 	}

@@ -17,7 +17,7 @@ func RebuildIndex(ctx workflow.Context, raw converter.RawValue) (steps.IndexResu
 	if err != nil {
 		return steps.IndexResult{}, err
 	}
-	l, err := openExclusive(ctx, in.Service, lifecycle.IndexLoop, in.By)
+	l, err := openExclusive(ctx, raw, in.Service, lifecycle.IndexLoop, in.By)
 	if err != nil {
 		return steps.IndexResult{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -26,8 +27,9 @@ type loop struct {
 	closing    bool // the run is on its way out: nobody can step in any more
 }
 
-// open resolves the service and answers the state Query. It does not claim.
-func open(ctx workflow.Context, service string, name lifecycle.Loop, by string) (*loop, error) {
+// open resolves the service, answers the state Query, and finds out whether who is said to have started the run did. raw is
+// the run's input. It does not claim.
+func open(ctx workflow.Context, raw converter.RawValue, service string, name lifecycle.Loop, by string) (*loop, error) {
 	info := workflow.GetInfo(ctx)
 	l := &loop{
 		owner: lifecycle.Owner{
@@ -36,7 +38,7 @@ func open(ctx workflow.Context, service string, name lifecycle.Loop, by string) 
 			FirstRunID: info.FirstRunID,
 		},
 		by:    actor(by),
-		state: steps.State{Service: service, Loop: name, Phase: "resolving"},
+		state: steps.State{Service: service, Loop: name, Phase: "resolving", By: actor(by)},
 	}
 	err := workflow.SetQueryHandler(ctx, steps.StateQuery, func() (steps.State, error) { return l.state, nil })
 	if err != nil {
@@ -49,12 +51,15 @@ func open(ctx workflow.Context, service string, name lifecycle.Loop, by string) 
 	l.service, l.declared = resolved.Service, resolved.Digest
 	l.grantKey, l.searchable = resolved.GrantKey, resolved.SearchAttributes
 	l.note(ctx, "resolved", fmt.Sprintf("declaration version %d", resolved.Version))
+	if err := l.proveStart(ctx, raw); err != nil {
+		return nil, l.close(ctx, err)
+	}
 	return l, nil
 }
 
 // openExclusive opens the loop and takes its claim; Busy where somebody else holds it.
-func openExclusive(ctx workflow.Context, service string, name lifecycle.Loop, by string) (*loop, error) {
-	l, err := open(ctx, service, name, by)
+func openExclusive(ctx workflow.Context, raw converter.RawValue, service string, name lifecycle.Loop, by string) (*loop, error) {
+	l, err := open(ctx, raw, service, name, by)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +137,7 @@ func (l *loop) markdown() string {
 	if f := l.state.Frozen; f != nil {
 		fmt.Fprintf(&b, "\nfrozen by %s\n", f)
 	}
+	fmt.Fprintf(&b, "\nstarted by %s\n\n", l.by)
 	for _, n := range l.state.Notes {
 		fmt.Fprintf(&b, "- %s\n", n)
 	}
@@ -173,7 +179,7 @@ func clip(text string, most int) string {
 
 func actor(by string) lifecycle.Actor {
 	if by == "" {
-		return lifecycle.Actor{Name: "unnamed", Via: "temporal"}
+		return lifecycle.Actor{Name: "unnamed", Via: lifecycle.ViaTemporal}
 	}
-	return lifecycle.Actor{Name: by, Via: "workflow"}
+	return lifecycle.Actor{Name: by, Via: lifecycle.ViaWorkflow}
 }

@@ -27,7 +27,7 @@ func ContinuePretraining(ctx workflow.Context, raw converter.RawValue) (steps.Pr
 	if err := checkParameters(in.Parameters); err != nil {
 		return steps.PretrainingResult{}, err
 	}
-	l, err := openExclusive(ctx, in.Service, lifecycle.PretrainingLoop, in.By)
+	l, err := openExclusive(ctx, raw, in.Service, lifecycle.PretrainingLoop, in.By)
 	if err != nil {
 		return steps.PretrainingResult{}, err
 	}

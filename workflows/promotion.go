@@ -18,11 +18,11 @@ func PromoteRelease(ctx workflow.Context, raw converter.RawValue) (steps.Promoti
 	if err != nil {
 		return steps.PromotionResult{}, err
 	}
-	l, err := openExclusive(ctx, in.Service, lifecycle.PromotionLoop, in.By)
+	l, err := openExclusive(ctx, raw, in.Service, lifecycle.PromotionLoop, in.By)
 	if err != nil {
 		return steps.PromotionResult{}, err
 	}
-	p := &promotion{loop: l, in: in, seen: map[string]bool{}, approved: map[int]bool{}}
+	p := &promotion{loop: l, in: in, seen: map[string]bool{}, approved: map[int]bool{}, firsts: map[string]first{}}
 	err = p.promote(ctx)
 	return p.result, l.close(ctx, err)
 }
@@ -46,9 +46,13 @@ type promotion struct {
 	stop       string          // why a person ended it; empty: nobody did
 	interrupt  func()          // ends what goes on before the rollout is opened
 	seen       map[string]bool // interventions, by name and key
+
+	proving bool             // a name that is typed counts for nothing where a second person is asked for
+	firsts  map[string]first // of two persons that are asked for, by what they are to allow
 }
 
 func (p *promotion) promote(ctx workflow.Context) error {
+	p.proving = workflow.GetVersion(ctx, startersProven, workflow.DefaultVersion, 1) >= 1
 	p.policed = workflow.GetVersion(ctx, freezesHold, workflow.DefaultVersion, 1) >= 1
 	if err := p.listen(ctx); err != nil {
 		return err

@@ -135,6 +135,10 @@ func (p *promotion) listenBreakGlass(ctx workflow.Context) error {
 	handle := func(ctx workflow.Context, a steps.Approval) (steps.State, error) {
 		if key := steps.BreakGlassUpdate + "/" + a.Key; !p.seen[key] {
 			p.seen[key] = true
+			if !p.bothAllow(ctx, steps.BreakGlassUpdate, a.Grant) {
+				p.recordGrant(ctx, key, lifecycle.GlassBroken, a.Grant.Reason+firstOfTwo, a.Grant)
+				return p.state, nil
+			}
 			if a.Grant.Expires.After(p.state.Glass) {
 				p.state.Glass = a.Grant.Expires
 			}
@@ -171,5 +175,5 @@ func (p *promotion) checkBreakGlass(a steps.Approval, now time.Time) error {
 	if err := a.Grant.VerifyBreakGlass(p.grantKey, p.owner, p.result.Release, now); err != nil {
 		return err
 	}
-	return p.checkSecond("break-glass", a.Grant.Approver)
+	return p.checkSecond("break-glass", steps.BreakGlassUpdate, a.Grant.Approver, now)
 }

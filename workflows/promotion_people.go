@@ -22,10 +22,10 @@ func (p *promotion) listen(ctx workflow.Context) error {
 		steps.PauseUpdate:  {lifecycle.Paused, p.isOpen, func(steps.Intervention) { p.paused = true }},
 		steps.ResumeUpdate: {lifecycle.Resumed, p.isPaused, func(steps.Intervention) { p.paused = false }},
 		steps.RejectUpdate: {lifecycle.Rejected, p.awaitsApproval, func(i steps.Intervention) {
-			p.stop = fmt.Sprintf("rejected by %s: %s", i.By, i.Reason)
+			p.stop = fmt.Sprintf("rejected by %s: %s", intervenes(i), i.Reason)
 		}},
 		steps.AbortUpdate: {lifecycle.Rejected, p.goesOn, func(i steps.Intervention) {
-			p.stop = fmt.Sprintf("aborted by %s: %s", i.By, i.Reason)
+			p.stop = fmt.Sprintf("aborted by %s: %s", intervenes(i), i.Reason)
 			p.interrupt()
 		}},
 	}
@@ -35,13 +35,13 @@ func (p *promotion) listen(ctx workflow.Context) error {
 			if key := name + "/" + i.Key; !p.seen[key] {
 				p.seen[key] = true
 				rule.apply(i)
-				p.noteIntervention(ctx, name, i.By, i.Reason)
-				p.record(ctx, key, lifecycle.LedgerEntry{Kind: rule.kind, Actor: lifecycle.Actor{Name: i.By}, Reason: i.Reason})
+				p.noteIntervention(ctx, name, intervenes(i), i.Reason)
+				p.record(ctx, key, lifecycle.LedgerEntry{Kind: rule.kind, Actor: intervenes(i), Reason: i.Reason})
 			}
 			return p.state, nil
 		}
-		validate := func(_ workflow.Context, i steps.Intervention) error {
-			return steps.ToTemporal(p.checkIntervention(name, i, rule.check))
+		validate := func(ctx workflow.Context, i steps.Intervention) error {
+			return steps.ToTemporal(p.checkIntervention(name, i, workflow.Now(ctx), rule.check))
 		}
 		err := workflow.SetUpdateHandlerWithOptions(ctx, name, handle, workflow.UpdateHandlerOptions{Validator: validate})
 		if err != nil {
@@ -55,6 +55,11 @@ func (p *promotion) listenApprovals(ctx workflow.Context) error {
 	handle := func(ctx workflow.Context, a steps.Approval) (steps.State, error) {
 		if key := steps.ApproveUpdate + "/" + a.Key; !p.seen[key] {
 			p.seen[key] = true
+			what := fmt.Sprintf("step %d", a.Grant.Step+1)
+			if p.service.Rollout.FourEyes && !p.bothAllow(ctx, what, a.Grant) {
+				p.recordGrant(ctx, key, lifecycle.Approved, approvedFor(a.Grant)+firstOfTwo, a.Grant)
+				return p.state, nil
+			}
 			p.approved[a.Grant.Step] = true
 			p.state.Rollout.AwaitsApproval = false
 			p.recordGrant(ctx, key, lifecycle.Approved, approvedFor(a.Grant), a.Grant)
@@ -78,12 +83,28 @@ func approvedFor(g lifecycle.Grant) string {
 	return fmt.Sprintf("step %d: %s", g.Step+1, clip(g.Reason, lifecycle.MaxReason))
 }
 
-func (p *promotion) checkIntervention(name string, i steps.Intervention, check func() error) error {
+// intervenes is who stepped in, or is said to have; the validator checked the grant.
+func intervenes(i steps.Intervention) lifecycle.Actor {
+	if i.Grant != nil {
+		return lifecycle.Actor{Name: i.By, Via: lifecycle.ViaGrant}
+	}
+	return lifecycle.Actor{Name: i.By, Via: lifecycle.ViaUpdate}
+}
+
+func (p *promotion) checkIntervention(name string, i steps.Intervention, now time.Time, check func() error) error {
 	if i.Key == "" || i.By == "" || len(i.Key) > 128 || len(i.By) > 128 || len(i.Reason) > 2000 {
 		return lifecycle.Errorf(lifecycle.Invalid, "intervention: give key and by, at most 128 characters each, and a reason of at most 2000")
 	}
 	if p.seen[name+"/"+i.Key] {
 		return nil
+	}
+	if i.Grant != nil {
+		if err := i.Grant.VerifyIntervention(p.grantKey, p.owner, name, i.Key, now); err != nil {
+			return err
+		}
+		if i.Grant.Approver != i.By {
+			return lifecycle.Errorf(lifecycle.Refused, "%s: the grant is %s's", name, i.Grant.Approver)
+		}
 	}
 	return check()
 }
@@ -102,18 +123,7 @@ func (p *promotion) checkApproval(a steps.Approval, now time.Time) error {
 		return err
 	}
 	if p.service.Rollout.FourEyes {
-		return p.checkSecond("approval", a.Grant.Approver)
-	}
-	return nil
-}
-
-// checkSecond refuses who started the run, and everybody where nobody knows who did.
-func (p *promotion) checkSecond(what, approver string) error {
-	switch {
-	case p.in.By == "":
-		return lifecycle.Errorf(lifecycle.Refused, "%s: a second person gives it, and who started the promotion is not known; start it with `refit promote`", what)
-	case approver == p.in.By:
-		return lifecycle.Errorf(lifecycle.Refused, "%s: %s started the promotion; a second person gives it", what, approver)
+		return p.checkSecond("approval", fmt.Sprintf("step %d", a.Grant.Step+1), a.Grant.Approver, now)
 	}
 	return nil
 }
@@ -196,7 +206,7 @@ func (p *promotion) waitExposed(ctx workflow.Context, answered func() bool) erro
 	return steps.ToTemporal(lifecycle.Errorf(kind, "%s", held.Verdict.Reason))
 }
 
-func (p *promotion) noteIntervention(ctx workflow.Context, name, by, reason string) {
+func (p *promotion) noteIntervention(ctx workflow.Context, name string, by lifecycle.Actor, reason string) {
 	if p.state.Rollout != nil {
 		p.state.Rollout.Paused = p.paused
 	}
@@ -209,7 +219,7 @@ func (p *promotion) recordGrant(ctx workflow.Context, key string, kind lifecycle
 	if err != nil {
 		workflow.GetLogger(ctx).Error("grant not in the ledger", "error", err)
 	}
-	p.record(ctx, key, lifecycle.LedgerEntry{Kind: kind, Actor: lifecycle.Actor{Name: g.Approver}, Reason: reason, Evidence: evidence})
+	p.record(ctx, key, lifecycle.LedgerEntry{Kind: kind, Actor: lifecycle.Actor{Name: g.Approver, Via: lifecycle.ViaGrant}, Reason: reason, Evidence: evidence})
 }
 
 // record writes what a person did, also when the run is cancelled meanwhile. A ledger that does not take it
@@ -219,7 +229,7 @@ func (p *promotion) record(ctx workflow.Context, key string, entry lifecycle.Led
 	defer cancel()
 	entry.Service, entry.Subject = p.service.Name, string(p.result.Release)
 	if entry.Actor.Via == "" {
-		entry.Actor.Via = "update"
+		entry.Actor.Via = lifecycle.ViaUpdate
 	}
 	_, err := steps.Record.Run(ctx, steps.RecordInput{Key: p.owner.FirstRunID + "/" + key, Entry: entry})
 	if err != nil {

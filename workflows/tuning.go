@@ -16,7 +16,7 @@ func TuneFromFeedback(ctx workflow.Context, raw converter.RawValue) (steps.Tunin
 	if err != nil {
 		return steps.TuningResult{}, err
 	}
-	l, err := openExclusive(ctx, in.Service, lifecycle.TuningLoop, in.By)
+	l, err := openExclusive(ctx, raw, in.Service, lifecycle.TuningLoop, in.By)
 	if err != nil {
 		return steps.TuningResult{}, err
 	}

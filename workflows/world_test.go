@@ -114,6 +114,7 @@ func (w *world) bindCommon() {
 	on(w, steps.Claim, func(_ context.Context, in steps.ClaimInput) (lifecycle.Claim, error) {
 		return lifecycle.Claim{Service: in.Service, Loop: in.Loop, Owner: in.Owner, Fence: 7}, nil
 	})
+	gives(w, steps.ProveStart, steps.StartProof{Why: "nobody signed it"})
 	gives(w, steps.ReleaseClaim, steps.None{})
 	gives(w, steps.Record, steps.None{})
 	on(w, steps.PlanEvaluation, func(context.Context, steps.PlanEvaluationInput) (steps.EvaluationPlan, error) { return w.plan, nil })

@@ -164,14 +164,20 @@ func newBreakGlass(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "break-glass SERVICE", Short: "Let the running promotion go on in a freeze; needs role approver", Args: cobra.ExactArgs(1),
 		Long: "Let the promotion that runs now, and no other, go on in freezes for a time. Who started it may not: a second person\n" +
-			"breaks the glass. A promotion that a freeze would turn away is started with `refit promote --wait`.",
+			"breaks the glass, or two do where it is not proven who started it. A promotion that a freeze would turn away is started with `refit promote --wait`.",
 	}
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger (required)")
 	cmd.Flags().DurationVar(&lasts, "for", time.Hour, "how long, at most 24h")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in.Service, in.For = args[0], lifecycle.Duration(lasts)
 		state, err := call(a, cmd, control.BreakGlass, in)
-		return a.report(state, err, func(w io.Writer) { fmt.Fprintf(w, "glass broken until %s\n", at(state.Glass)) })
+		return a.report(state, err, func(w io.Writer) {
+			if state.Glass.IsZero() {
+				fmt.Fprintf(w, "noted, and not broken yet: %s\n", state.Reason)
+				return
+			}
+			fmt.Fprintf(w, "glass broken until %s\n", at(state.Glass))
+		})
 	}
 	return cmd
 }

@@ -39,7 +39,7 @@ func ledgerTable(w io.Writer, entries []lifecycle.LedgerEntry) {
 	var rows [][]string
 	for _, e := range entries {
 		rows = append(rows, []string{
-			fmt.Sprint(e.Sequence), at(e.At), string(e.Kind), shorten(e.Subject), e.Actor.Name, e.Reason,
+			fmt.Sprint(e.Sequence), at(e.At), string(e.Kind), shorten(e.Subject), e.Who(), e.Reason,
 		})
 	}
 	table(w, []string{"SEQ", "AT", "KIND", "SUBJECT", "ACTOR", "REASON"}, rows)

@@ -353,12 +353,12 @@ func TestStatusAlwaysSaysTheWayBackAndTheAttribution(t *testing.T) {
 	ended := lifecycle.StepVerdict{Decision: lifecycle.Promote, Reason: "all proven", Metrics: []lifecycle.MetricVerdict{
 		{Metric: "errors", Ratio: lifecycle.Interval{Low: 0.4, High: 1.9, LowLevel: 0.05, HighLevel: 0.05}, Tolerated: 1, Margin: 3},
 	}}
-	s.Rollout = &lifecycle.Rollout{Steps: []lifecycle.StepRecord{{Verdict: ended}}}
+	s.Rollout = &lifecycle.Rollout{StartedBy: lifecycle.Actor{Name: "eve", Via: lifecycle.ViaWorkflow}, Steps: []lifecycle.StepRecord{{Verdict: ended}}}
 	a := newAPI(t, map[string]any{"status": s, "services": []map[string]string{{"service": "docs"}}})
 	o := a.run("status", "docs")
 	require.Zero(t, o.code, o.errors)
 	for _, want := range []string{"way back     about 2 min: must load (no server answers)", "attribution  unverified", "behind: g2", "no worker answers",
-		"judged       promote: all proven", "errors: the canary's risk is 0.4 to 1.9 times stable's (harm from 1, safe to 3)"} {
+		"started by said to be eve (not proven)", "judged       promote: all proven", "errors: the canary's risk is 0.4 to 1.9 times stable's (harm from 1, safe to 3)"} {
 		require.Contains(t, o.out, want)
 	}
 	o = a.run("status")

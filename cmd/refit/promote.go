@@ -101,7 +101,8 @@ func newApprove(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "approve SERVICE", Short: "Let the waiting step of a promotion begin; needs role approver", Args: cobra.ExactArgs(1),
 		Long: "Let the waiting step of a promotion begin, by a signed grant that is good for this step of this run only. Where the\n" +
-			"declaration says rollout.four_eyes, who started the promotion may not.",
+			"declaration says rollout.four_eyes, who started the promotion may not; where that is not proven (a run from the\n" +
+			"Temporal UI or a schedule) two persons have to.",
 	}
 	cmd.Flags().IntVar(&in.Step, "step", 0, "approve this step, counted from 1, and no other (default: the one that waits)")
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger")
@@ -109,7 +110,13 @@ func newApprove(a *app) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in.Service = args[0]
 		state, err := call(a, cmd, control.Approve, in)
-		return a.report(state, err, func(w io.Writer) { fmt.Fprintln(w, "approved") })
+		return a.report(state, err, func(w io.Writer) {
+			if r := state.Rollout; r != nil && r.AwaitsApproval {
+				fmt.Fprintf(w, "noted; it still waits: %s\n", state.Reason)
+				return
+			}
+			fmt.Fprintln(w, "approved")
+		})
 	}
 	return cmd
 }
@@ -260,6 +267,9 @@ func printStatus(w io.Writer, s control.StatusResult) {
 		says := "no worker answers"
 		if l.State != nil {
 			says = l.State.Phase + ": " + l.State.Reason
+			if l.State.By.Name != "" {
+				says += ", started by " + l.State.By.String()
+			}
 		}
 		fmt.Fprintf(w, "%-12s %s\n", l.Claim.Loop, says)
 		fmt.Fprintf(w, "%-12s workflow %s, fence %d %s\n", "", l.Claim.Owner.WorkflowID, l.Claim.Fence, l.URL)
@@ -292,6 +302,9 @@ func answering(s control.StatusResult, release lifecycle.Digest) string {
 
 func rolloutLine(r lifecycle.Rollout) string {
 	line := fmt.Sprintf("release %s %s", r.Release.Short(), r.Phase)
+	if r.StartedBy.Name != "" {
+		line = fmt.Sprintf("release %s, started by %s, %s", r.Release.Short(), r.StartedBy, r.Phase)
+	}
 	if r.Reason != "" {
 		line += ": " + r.Reason
 	}

@@ -71,7 +71,7 @@ func (c *Control) promote(ctx context.Context, caller Caller, in PromoteInput) (
 	if refusal != nil {
 		return out, refusal
 	}
-	out.Started, err = c.start(ctx, steps.PromoteRelease, steps.PromotionWorkflowID(in.Service), steps.PromotionInput{
+	out.Started, err = c.start(ctx, caller, steps.PromoteRelease, steps.PromotionWorkflowID(in.Service), steps.PromotionInput{
 		Service: in.Service, Release: in.Release, Approval: in.Approval, Wait: in.Wait, Late: in.Late, Reason: in.Reason, By: caller.Name,
 	})
 	return out, err
@@ -164,7 +164,14 @@ func (c *Control) intervene(ctx context.Context, caller Caller, in InterveneInpu
 	if in.Key == "" {
 		in.Key = rand.Text()
 	}
-	return c.update(ctx, claim, in.Action, in.Key, steps.Intervention{Key: in.Key, By: caller.Name, Reason: in.Reason})
+	intervention := steps.Intervention{Key: in.Key, By: caller.Name, Reason: in.Reason}
+	if len(c.cfg.GrantKey) == ed25519.PrivateKeySize {
+		grant := c.grant(claim, caller, "")
+		grant.Purpose, grant.Nonce = in.Action, in.Key
+		grant = grant.Sign(c.cfg.GrantKey)
+		intervention.Grant = &grant
+	}
+	return c.update(ctx, claim, in.Action, in.Key, intervention)
 }
 
 // ApproveInput lets the waiting step begin.

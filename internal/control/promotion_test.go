@@ -11,6 +11,7 @@ import (
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -44,7 +45,10 @@ func standIn(public []byte, candidate lifecycle.Digest) func(workflow.Context, s
 			return steps.ToTemporal(a.Grant.VerifyBreakGlass(public, owner, candidate, workflow.Now(ctx)))
 		}}))
 		for _, name := range []string{steps.PauseUpdate, steps.ResumeUpdate, steps.AbortUpdate, steps.RejectUpdate} {
-			err = errors.Join(err, workflow.SetUpdateHandlerWithOptions(ctx, name, func(_ workflow.Context, i steps.Intervention) (steps.State, error) {
+			err = errors.Join(err, workflow.SetUpdateHandlerWithOptions(ctx, name, func(ctx workflow.Context, i steps.Intervention) (steps.State, error) {
+				if err := i.Grant.VerifyIntervention(public, owner, name, i.Key, workflow.Now(ctx)); err != nil {
+					return state, err
+				}
 				last, state.Phase, state.Reason = name, name, i.By+": "+i.Reason
 				return state, nil
 			}, workflow.UpdateHandlerOptions{Validator: func(_ workflow.Context, i steps.Intervention) error {
@@ -84,6 +88,28 @@ func (w *world) promote() (started control.Started, candidate lifecycle.Digest) 
 	}, lifecycle.Actor{Name: "test"})
 	require.NoError(w.t, err)
 	return started, candidate
+}
+
+// TestAStartShowsWhoAsked: what a run of a real server finds of its start proves who asked the control API, and for what.
+func TestAStartShowsWhoAsked(t *testing.T) {
+	w := newTemporalWorld(t)
+	w.apply()
+	work := worker.New(w.temporal, steps.Queue, worker.Options{})
+	work.RegisterWorkflowWithOptions(func(ctx workflow.Context, raw converter.RawValue) (string, error) {
+		info := workflow.GetInfo(ctx)
+		var grant lifecycle.Grant
+		if err := converter.GetDefaultDataConverter().FromPayload(info.Memo.GetFields()[steps.StartedByMemo], &grant); err != nil {
+			return "", err
+		}
+		input := lifecycle.DigestOf(raw.Payload().GetData())
+		return grant.Approver, grant.VerifyStart(w.public, info.WorkflowExecution.ID, input, info.WorkflowStartTime)
+	}, workflow.RegisterOptions{Name: steps.RebuildIndex})
+	require.NoError(t, work.Start())
+	t.Cleanup(work.Stop)
+	started := do(w, control.Start, control.StartInput{Workflow: steps.RebuildIndex, Input: []byte(`{"service": "` + svc + `", "reason": "<new> & more"}`)})
+	var by string
+	require.NoError(t, w.temporal.GetWorkflow(w.ctx, started.WorkflowID, started.RunID).Get(w.ctx, &by))
+	require.Equal(t, "alice", by)
 }
 
 func TestPromotionIsFollowedApprovedAndSteppedInto(t *testing.T) {

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -68,18 +70,23 @@ func (c *Control) startLoop(ctx context.Context, caller Caller, in StartInput) (
 		return Started{}, err
 	}
 	input["by"] = caller.Name
-	return c.start(ctx, in.Workflow, id, input)
+	return c.start(ctx, caller, in.Workflow, id, input)
 }
 
-func (c *Control) start(ctx context.Context, workflow, id string, input any) (Started, error) {
+func (c *Control) start(ctx context.Context, caller Caller, workflow, id string, input any) (Started, error) {
 	if c.cfg.Temporal == nil {
 		return Started{}, lifecycle.Errorf(lifecycle.Unavailable, "start %s: this place has no Temporal", workflow)
+	}
+	sent, memo, err := c.proof(caller, id, input)
+	if err != nil {
+		return Started{}, err
 	}
 	run, err := c.cfg.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: id, TaskQueue: steps.Queue,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		WorkflowIDReusePolicy:                    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	}, workflow, input)
+		Memo:                                     memo,
+	}, workflow, sent)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &running) {
 		return Started{}, &lifecycle.Error{
@@ -92,6 +99,25 @@ func (c *Control) start(ctx context.Context, workflow, id string, input any) (St
 		return Started{}, lifecycle.Errorf(lifecycle.Unavailable, "start %s: %w", workflow, err)
 	}
 	return Started{run.GetID(), run.GetRunID(), c.link(run.GetID(), run.GetRunID())}, nil
+}
+
+// proof gives a start's input as it is sent, and the memo that proves who sent it; without a grant key there is none.
+func (c *Control) proof(caller Caller, id string, input any) (json.RawMessage, map[string]any, error) {
+	raw, err := json.Marshal(input)
+	if err == nil {
+		raw, err = json.Marshal(json.RawMessage(raw)) // as the client of Temporal writes it
+	}
+	if err != nil {
+		return nil, nil, lifecycle.Errorf(lifecycle.Internal, "encode the input of %s: %w", id, err)
+	}
+	if len(c.cfg.GrantKey) != ed25519.PrivateKeySize || caller.Name == "" {
+		return raw, nil, nil
+	}
+	grant := lifecycle.Grant{
+		Purpose: lifecycle.StartedBy, WorkflowID: id, Approver: caller.Name, Input: lifecycle.DigestOf(raw),
+		Expires: c.cfg.Now().Add(lifecycle.StartTime), Nonce: rand.Text(),
+	}
+	return raw, map[string]any{steps.StartedByMemo: grant.Sign(c.cfg.GrantKey)}, nil
 }
 
 // WatchInput names a workflow.

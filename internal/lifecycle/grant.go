@@ -10,7 +10,7 @@ import (
 // to change what serves in a freeze until the grant expires. It holds no secret, is useless anywhere else, and is
 // checked without asking anybody.
 type Grant struct {
-	Purpose    string    `json:"purpose,omitempty"` // empty: approves a step
+	Purpose    string    `json:"purpose,omitempty"` // empty: approves a step; else one of the purposes below, or the name of an Update
 	WorkflowID string    `json:"workflow_id"`
 	FirstRunID string    `json:"first_run_id"`
 	Step       int       `json:"step"`
@@ -19,13 +19,46 @@ type Grant struct {
 	Reason     string    `json:"reason,omitempty"`
 	Expires    time.Time `json:"expires"`
 	Nonce      string    `json:"nonce"`
-	Signature  []byte    `json:"signature"` // ed25519 over the canonical form without it
+	Input      Digest    `json:"input,omitempty"` // of a start: of the input as it is sent
+	Signature  []byte    `json:"signature"`       // ed25519 over the canonical form without it
 }
 
 // Sign makes the grant valid for who knows the public key.
 func (g Grant) Sign(key ed25519.PrivateKey) Grant {
 	g.Signature = ed25519.Sign(key, g.message())
 	return g
+}
+
+// StartedBy is the purpose of a grant that proves who started a run. It is made before there is a run, so it names none: it
+// is good for one input under one workflow ID, for a short time, and once.
+const StartedBy = "start"
+
+// StartTime is how long after its signature a run may begin that shows a StartedBy.
+const StartTime = 5 * time.Minute
+
+// VerifyStart refuses what does not prove that its approver started a workflow of this ID with this input at that time.
+// Whether it was shown before is not known here.
+func (g Grant) VerifyStart(key ed25519.PublicKey, workflowID string, input Digest, at time.Time) error {
+	err := g.verify(key, Owner{WorkflowID: workflowID}, "", at)
+	switch {
+	case err != nil:
+		return err
+	case g.Purpose != StartedBy || g.Input == "" || g.Input != input:
+		return Errorf(Refused, "start: the grant is for something else")
+	}
+	return nil
+}
+
+// VerifyIntervention refuses what does not prove that its approver sent an Update of this name and key to the owner.
+func (g Grant) VerifyIntervention(key ed25519.PublicKey, owner Owner, name, nonce string, now time.Time) error {
+	err := g.verify(key, owner, "", now)
+	switch {
+	case err != nil:
+		return err
+	case name == "" || g.Purpose != name || g.Nonce != nonce:
+		return Errorf(Refused, "%s: the grant is for something else", name)
+	}
+	return nil
 }
 
 // BreakGlass is the purpose of a grant that lets one run go on in a freeze.

@@ -105,3 +105,49 @@ func TestWeightsStayShutWithoutEvidence(t *testing.T) {
 		require.NotEmpty(t, why, name)
 	}
 }
+
+func TestAStartIsProvenForOneInputOnly(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	given := lifecycle.Grant{
+		Purpose: lifecycle.StartedBy, WorkflowID: "promote/docs", Approver: "ada", Input: digest("in"), Expires: now.Add(lifecycle.StartTime), Nonce: "n",
+	}
+	signed := given.Sign(private)
+	require.NoError(t, signed.VerifyStart(public, "promote/docs", digest("in"), now))
+	forged, approval, nothing := signed, given, given
+	forged.Approver = "mallory"
+	approval.Purpose = ""
+	nothing.Input = ""
+	owner := lifecycle.Owner{WorkflowID: "promote/docs"}
+	for name, refused := range map[string]error{
+		"another workflow":      signed.VerifyStart(public, "promote/art", digest("in"), now),
+		"another input":         signed.VerifyStart(public, "promote/docs", digest("other"), now),
+		"no input":              nothing.Sign(private).VerifyStart(public, "promote/docs", "", now),
+		"too late":              signed.VerifyStart(public, "promote/docs", digest("in"), given.Expires),
+		"changed":               forged.VerifyStart(public, "promote/docs", digest("in"), now),
+		"an approval":           approval.Sign(private).VerifyStart(public, "promote/docs", digest("in"), now),
+		"no key":                signed.VerifyStart(nil, "promote/docs", digest("in"), now),
+		"a start as approval":   signed.Verify(public, owner, 0, "", now),
+		"a start as pause":      signed.VerifyIntervention(public, owner, "pause", "n", now),
+		"a start as nothing":    signed.VerifyIntervention(public, owner, "", "n", now),
+		"a start's other nonce": signed.VerifyIntervention(public, owner, lifecycle.StartedBy, "m", now),
+	} {
+		require.Truef(t, lifecycle.Is(refused, lifecycle.Refused), "%s: %v", name, refused)
+	}
+}
+
+func TestANameThatWasTypedIsOnlySaid(t *testing.T) {
+	t.Parallel()
+	for want, a := range map[string]lifecycle.Actor{
+		"ada": {Name: "ada", Via: lifecycle.ViaGrant}, "bob": {Name: "bob", Via: "cli"}, "unnamed": {Name: "unnamed", Via: lifecycle.ViaTemporal},
+		"said to be eve (not proven)": {Name: "eve", Via: lifecycle.ViaWorkflow}, "said to be mia (not proven)": {Name: "mia", Via: lifecycle.ViaUpdate}, "": {},
+	} {
+		require.Equal(t, want, a.String())
+	}
+	typed := lifecycle.LedgerEntry{Kind: lifecycle.Paused, Actor: lifecycle.Actor{Name: "eve", Via: lifecycle.ViaUpdate}}
+	require.Equal(t, "said to be eve (not proven)", typed.Who())
+	typed.Kind = lifecycle.Approved
+	require.Equal(t, "eve", typed.Who(), "the entry holds its grant")
+}

@@ -2,13 +2,39 @@ package lifecycle
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
 // Actor is who did something: a person, a schedule, a workflow.
 type Actor struct {
 	Name string `json:"name"`          // "alice", "schedule/rebuild-index", "refit"
-	Via  string `json:"via,omitempty"` // "cli", "temporal", "schedule", "direct", "worker"
+	Via  string `json:"via,omitempty"` // "cli", "schedule", "direct", "worker", or one of those below
+}
+
+// How a name came that a workflow was given. Only a grant proves it.
+const (
+	ViaGrant    = "grant"    // signed by who is named, or by the control API that knew who asked
+	ViaWorkflow = "workflow" // it stood in the workflow's input, which whoever starts workflows writes
+	ViaUpdate   = "update"   // it stood in an Update, which whoever sends Updates writes
+	ViaTemporal = "temporal" // it stood nowhere
+)
+
+// Proven says whether the name is more than what somebody typed.
+func (a Actor) Proven() bool {
+	switch a.Via {
+	case ViaWorkflow, ViaUpdate, ViaTemporal:
+		return false
+	}
+	return a.Name != ""
+}
+
+// String gives the name, and says where it is only said.
+func (a Actor) String() string {
+	if a.Proven() || a.Name == "" || a.Via == ViaTemporal {
+		return a.Name
+	}
+	return fmt.Sprintf("said to be %s (not proven)", a.Name)
 }
 
 // LedgerKind names a decision. Names are stored for ever.
@@ -56,4 +82,12 @@ type LedgerEntry struct {
 	Actor    Actor           `json:"actor"`
 	Reason   string          `json:"reason,omitempty"`
 	Evidence json.RawMessage `json:"evidence,omitempty"` // numbers and digests; never prompts or answers
+}
+
+// Who gives who did it, and says where that is only said. Entries of former releases that rest on a grant hold it.
+func (e LedgerEntry) Who() string {
+	if e.Actor.Via == ViaUpdate && (e.Kind == Approved || e.Kind == GlassBroken) {
+		return e.Actor.Name
+	}
+	return e.Actor.String()
 }

@@ -132,7 +132,7 @@ type RolloutPolicy struct {
 	Exposure Exposure       `json:"exposure,omitzero"`
 	Levels   Levels         `json:"levels,omitzero"`
 	BakeTime Duration       `json:"bake_time,omitempty" jsonschema:"description=how long the previous stable stays loaded after a promotion; default 24h"`
-	FourEyes bool           `json:"four_eyes,omitempty" jsonschema:"description=who started a promotion may not approve its steps"`
+	FourEyes bool           `json:"four_eyes,omitempty" jsonschema:"description=who started a promotion may not approve its steps; where that is not proven two persons have to"`
 	AtBound  string         `json:"at_bound,omitempty" jsonschema:"enum=roll-back,enum=ask,description=when a step's time is over without enough evidence; default roll-back"`
 }
 

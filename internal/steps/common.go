@@ -20,6 +20,23 @@ type Resolved struct {
 	GrantKey         []byte            `json:"grant_key,omitempty"`
 }
 
+// StartedByMemo is the memo of a run in which the grant stands that proves who started it.
+const StartedByMemo = "RefitStartedBy"
+
+// ProveStartInput is what a run shows of who started it.
+type ProveStartInput struct {
+	Grant   lifecycle.Grant  `json:"grant"`
+	Owner   lifecycle.Owner  `json:"owner"`
+	Input   lifecycle.Digest `json:"input"` // of the run's input as it came
+	Started time.Time        `json:"started"`
+}
+
+// StartProof says who started a run, if that is proven.
+type StartProof struct {
+	By  string `json:"by,omitempty"`  // empty: it is not proven
+	Why string `json:"why,omitempty"` // it is not
+}
+
 // ClaimInput asks for the one right to run a loop.
 type ClaimInput struct {
 	Service string          `json:"service"`
@@ -51,6 +68,7 @@ type None struct{}
 // Steps that every loop has.
 var (
 	Resolve      = Step[ResolveInput, Resolved]{"ResolveService", quick}
+	ProveStart   = Step[ProveStartInput, StartProof]{"ProveStart", quick}
 	Claim        = Step[ClaimInput, lifecycle.Claim]{"TakeClaim", quick}
 	ReleaseClaim = Step[ReleaseClaimInput, None]{"ReleaseClaim", quick}
 	Record       = Step[RecordInput, None]{"AppendLedger", quick}
@@ -88,6 +106,8 @@ type State struct {
 	Plan   []string          `json:"plan,omitempty"`   // what a rollout's steps will need, in lines for people
 	Frozen *lifecycle.Frozen `json:"frozen,omitempty"` // what the next change of what serves waits for
 	Glass  time.Time         `json:"glass,omitzero"`   // until when somebody lets it go on in freezes
+
+	By lifecycle.Actor `json:"by,omitzero"` // who started it, or is said to have
 
 	Answered *Count `json:"answered,omitempty"` // by batches that ended; those that go on count themselves
 }

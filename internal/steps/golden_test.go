@@ -39,7 +39,7 @@ func step[In, Out any](s Step[In, Out]) []payload {
 
 // payloads lists everything that workflows and activities, people and workflows say to each other.
 var payloads = slices.Concat(
-	step(Resolve), step(Claim), step(ReleaseClaim), step(Record), step(AwaitDataset), step(AwaitVerdict),
+	step(Resolve), step(ProveStart), step(Claim), step(ReleaseClaim), step(Record), step(AwaitDataset), step(AwaitVerdict),
 	step(CheckCorpus), step(ScreenData), step(FindBaseModel), step(RunJob), step(MakeRelease), step(BuildIndex),
 	step(PlanEvaluation), step(AnswerSuite), step(PlanBatches), step(AnswerBatch), step(JoinAnswers), step(CompareAnswers), step(LabelAnswers), step(JudgeGate),
 	step(LoadRelease), step(UnloadUnused), step(StartRollout), step(FirstStable), step(PlanRollout), step(CheckFreeze), step(AwaitThaw), step(SetShare), step(HoldStep),

@@ -56,11 +56,13 @@ const (
 	BreakGlassUpdate = "break-glass" // its argument is an Approval
 )
 
-// Intervention is the argument of pause, resume, abort and reject. Key makes it idempotent.
+// Intervention is the argument of pause, resume, abort and reject. Key makes it idempotent. Without a grant By is what
+// somebody typed.
 type Intervention struct {
-	Key    string `json:"key"`
-	By     string `json:"by"`
-	Reason string `json:"reason,omitempty"`
+	Key    string           `json:"key"`
+	By     string           `json:"by"`
+	Reason string           `json:"reason,omitempty"`
+	Grant  *lifecycle.Grant `json:"grant,omitempty"` // proves By
 }
 
 // Approval is the argument of approve.
