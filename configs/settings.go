@@ -129,11 +129,17 @@ type Grants struct {
 	PublicKeyFile  string `mapstructure:"public_key_file"`  // ed25519 in PKIX, PEM
 }
 
-// Signing says who signs artifacts and releases, and whose signature they must have to be loaded. With neither nothing is
-// signed and nothing need be.
+// Signing says who signs artifacts and releases, and whose signature they must have to be loaded. Who signs is trusted by
+// itself. With neither, all roles in one process make a key under data; a role of its own asks for one.
 type Signing struct {
 	PrivateKeyFile string   `mapstructure:"private_key_file"` // ed25519 in PKCS #8, PEM: of workers and the console
 	PublicKeyFiles []string `mapstructure:"public_key_files"` // ed25519 in PKIX, PEM: trusted by workers and gateways
+	Off            bool     `mapstructure:"off"`              // nothing is signed here, and nothing need be
+}
+
+// ByItself says whether the settings leave signing to the process: they name no key, and do not say that it is off.
+func (s Signing) ByItself() bool {
+	return !s.Off && s.PrivateKeyFile == "" && len(s.PublicKeyFiles) == 0
 }
 
 // Worker runs workflows and activities.
@@ -237,7 +243,7 @@ func setDefaults(v *viper.Viper) {
 		"control.oidc.issuer": "", "control.oidc.audience": "", "control.oidc.name_claim": "", "control.oidc.roles_claim": "",
 		"control.oidc.ca_file": "", "control.oidc.roles": []any{},
 		"control.sign_in": false, "grants.private_key_file": "", "grants.public_key_file": "",
-		"signing.private_key_file": "", "signing.public_key_files": []string{},
+		"signing.private_key_file": "", "signing.public_key_files": []string{}, "signing.off": false,
 		"worker.queues": []string{}, "worker.data_roots": []string{}, "worker.runtime": "refit-runtime",
 		"worker.slots": 1, "worker.metrics": "", "worker.build_id": "", "worker.drain": 10 * time.Second,
 		"scoring.judges": map[string]any{}, "scoring.commands": map[string]any{},

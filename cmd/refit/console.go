@@ -44,7 +44,7 @@ func (p *process) runConsole(ctx context.Context, s *shared) error {
 	}
 	use := control.New(control.Config{
 		Anchors: anchors, Registry: record, Captured: captured, Reports: reports, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
-		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Log: p.log,
+		TemporalUI: p.settings.Temporal.UI, GrantKey: private, Signing: p.signing.String(), Log: p.log,
 	})
 	people, err := p.people()
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/refitml/refit/configs"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -39,7 +38,7 @@ func (p *process) privateGrantKey() (ed25519.PrivateKey, error) {
 	var err error
 	if path == "" {
 		path = p.path("grant-key.pem")
-		raw, err = readOrMake(path, newGrantKey)
+		raw, err = readOrMake(path, newKey)
 	} else {
 		raw, err = os.ReadFile(path)
 	}
@@ -51,14 +50,13 @@ func (p *process) privateGrantKey() (ed25519.PrivateKey, error) {
 		return nil, err
 	}
 	if p.settings.Grants.PrivateKeyFile == "" {
-		err = p.keepPublicKey(key)
+		err = keepPublicKey(p.path("grant-key.pub.pem"), key)
 	}
 	return key, err
 }
 
-// keepPublicKey lays the public key beside the private one, for workers on other machines.
-func (p *process) keepPublicKey(key ed25519.PrivateKey) error {
-	path := p.path("grant-key.pub.pem")
+// keepPublicKey lays the public key beside the private one, for other machines.
+func keepPublicKey(path string, key ed25519.PrivateKey) error {
 	_, err := readOrMake(path, func() ([]byte, error) {
 		raw, err := x509.MarshalPKIXPublicKey(key.Public())
 		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: raw}), err
@@ -69,7 +67,8 @@ func (p *process) keepPublicKey(key ed25519.PrivateKey) error {
 	return nil
 }
 
-func newGrantKey() ([]byte, error) {
+// newKey makes an ed25519 key, PEM.
+func newKey() ([]byte, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -155,25 +154,4 @@ func readPublicKey(setting, path string) (ed25519.PublicKey, error) {
 		return nil, lifecycle.Errorf(lifecycle.Invalid, "%s: %s holds no ed25519 key in PKIX", setting, path)
 	}
 	return key, nil
-}
-
-// signingKeys gives the key that signs artifacts and releases, and those that are trusted; none where the settings name none.
-func signingKeys(settings configs.Signing) (signer ed25519.PrivateKey, trusted []ed25519.PublicKey, err error) {
-	if path := settings.PrivateKeyFile; path != "" {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return nil, nil, lifecycle.Errorf(lifecycle.Invalid, "signing.private_key_file: %w", err)
-		}
-		if signer, err = parsePrivateKey(raw, "signing.private_key_file", path); err != nil {
-			return nil, nil, err
-		}
-	}
-	for _, path := range settings.PublicKeyFiles {
-		key, err := readPublicKey("signing.public_key_files", path)
-		if err != nil {
-			return nil, nil, err
-		}
-		trusted = append(trusted, key)
-	}
-	return signer, trusted, nil
 }

@@ -43,6 +43,7 @@ type process struct {
 	locks     []*os.File
 	listeners map[string]net.Listener
 	secured   map[string]bool // listeners that speak TLS
+	signing   signing
 }
 
 func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }
@@ -60,6 +61,9 @@ func (p *process) open() error {
 		return lifecycle.Errorf(lifecycle.Invalid, "data: %w", err)
 	}
 	err := p.lock()
+	if err == nil {
+		p.signing, err = openSigning(p.settings)
+	}
 	if err == nil {
 		err = p.listen()
 	}
@@ -96,6 +100,9 @@ func (p *process) check() error {
 	}
 	if k := s.Gateway.Keys; p.has(gatewayRole) && k != "" && k != gateway.KeysRequired && k != gateway.KeysOptional {
 		faults.Add("gateway.keys", fmt.Sprintf("%q", k), "give required or optional, or leave it out")
+	}
+	if len(p.roles) == 1 || !s.Signing.ByItself() {
+		asks(s.Signing, p.has(workerRole) || p.has(consoleRole), &faults)
 	}
 	for _, root := range s.Worker.DataRoots {
 		if !filepath.IsAbs(root) {
@@ -190,6 +197,7 @@ func (p *process) addresses() map[string]string {
 
 // run runs the roles until ctx ends or one of them fails, and stops them within a bound.
 func (p *process) run(ctx context.Context) error {
+	p.log.Info("signatures", "are", p.signing)
 	group, ctx := errgroup.WithContext(ctx)
 	use := newShared(p)
 	defer use.close()

@@ -241,6 +241,9 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	}
 	fmt.Fprintf(w, "way back     %s (%s)\n", s.WayBack.Speed, s.WayBack.Why)
 	fmt.Fprintf(w, "attribution  %s\n", s.Attribution)
+	if s.Signing != "" {
+		fmt.Fprintf(w, "signatures   %s\n", s.Signing)
+	}
 	if s.Frozen != nil {
 		fmt.Fprintf(w, "frozen       by %s\n", s.Frozen)
 	}

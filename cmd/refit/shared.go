@@ -64,12 +64,8 @@ func (s *shared) record(ctx context.Context) (*registry.Registry, *capture.Store
 	if s.registry != nil {
 		return s.registry, s.captured, nil
 	}
-	signer, trusted, err := signingKeys(s.settings.Signing)
-	if err != nil {
-		return nil, nil, err
-	}
 	opened, err := registry.Open(ctx, registry.Config{
-		URL: s.settings.Registry.URL, MaxConns: 16, Lazy: true, Signer: signer, Trusted: trusted,
+		URL: s.settings.Registry.URL, MaxConns: 16, Lazy: true, Signer: s.signing.signer, Trusted: s.signing.trusted,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -170,21 +166,16 @@ func (s *shared) sayWhatIsMissing(ctx context.Context) {
 	}
 }
 
-func openStore(settings configs.Settings, log *slog.Logger) (*artifacts.Store, error) {
-	signer, trusted, err := signingKeys(settings.Signing)
-	if err != nil {
-		return nil, err
-	}
-	s3 := settings.S3
+func openStore(s3 configs.S3, keys signing, log *slog.Logger) (*artifacts.Store, error) {
 	return artifacts.Open(artifacts.Config{
 		Endpoint: s3.Endpoint, AccessKey: s3.AccessKey, SecretKey: s3.SecretKey,
-		Bucket: s3.Bucket, Region: s3.Region, TLS: s3.TLS, Logger: log, Signer: signer, Trusted: trusted,
+		Bucket: s3.Bucket, Region: s3.Region, TLS: s3.TLS, Logger: log, Signer: keys.signer, Trusted: keys.trusted,
 	})
 }
 
 // artifacts opens S3 and the cache of this machine.
 func (s *shared) artifacts() (*artifacts.Store, *artifacts.Cache, error) {
-	store, err := openStore(s.settings, s.log)
+	store, err := openStore(s.settings.S3, s.signing, s.log)
 	if err != nil {
 		return nil, nil, err
 	}

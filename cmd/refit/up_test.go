@@ -46,6 +46,7 @@ func newSite(t *testing.T) *site {
 		"gateway":  {"listen": "127.0.0.1:0"},
 		"control":  {"listen": "127.0.0.1:0"},
 		"worker":   {"drain": "1s"},
+		"signing":  {"off": true},
 	}}
 }
 
@@ -187,8 +188,10 @@ func TestUpRunsEverythingAndStopsCleanly(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	database := s.onStack()
+	delete(s.values, "signing") // as nobody said anything of it
 	up := s.start("up")
 	up.says("worker polls")
+	up.says("asked for, by key")
 
 	s.values["control"]["url"] = up.addresses["console"]
 	settings := s.file()
@@ -198,13 +201,16 @@ func TestUpRunsEverythingAndStopsCleanly(t *testing.T) {
 	o = command(t.Context(), "status", "docs-assistant", "--settings", settings)
 	require.Zero(t, o.code, o.errors)
 	require.Contains(t, o.out, "way back     none")
+	require.Contains(t, o.out, "signatures   asked for, by key")
 
 	info, err := os.Stat(s.path("control-token"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-	info, err = os.Stat(s.path("grant-key.pem"))
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	for _, key := range []string{"grant-key.pem", "signing-key.pem"} {
+		info, err = os.Stat(s.path(key))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	}
 
 	code, metrics := get(t, up.addresses["gateway"]+"/metrics")
 	require.Equal(t, http.StatusOK, code)
@@ -215,6 +221,11 @@ func TestUpRunsEverythingAndStopsCleanly(t *testing.T) {
 	require.Contains(t, page, "docs-assistant")
 
 	second := command(t.Context(), "worker", "--settings", settings)
+	require.Equal(t, 2, second.code, "a role of its own names its keys: %s", second.errors)
+	require.Contains(t, second.errors, "signing.off")
+	s.values["signing"] = map[string]any{"private_key_file": s.path("signing-key.pem")}
+	settings = s.file()
+	second = command(t.Context(), "worker", "--settings", settings)
 	require.Equal(t, 5, second.code, second.errors)
 	require.Contains(t, second.errors, "a worker with this data folder runs already")
 

@@ -21,6 +21,7 @@ type Config struct {
 	Namespace  string
 	TemporalUI string        // base address of the Temporal UI, for links; empty: none are given
 	GrantKey   []byte        // ed25519 private key that signs approvals; empty: this place cannot approve
+	Signing    string        // whose signature this place asks for, in words; shown with the status
 	GrantTime  time.Duration // how long an approval may wait to be used; default 10 min
 	Anchors    Anchors       // of ledgers, in S3; nil: there are none to compare with
 	Servers    *http.Client  // that model servers are asked with whether they answer; default one of its own

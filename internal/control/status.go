@@ -36,6 +36,7 @@ type StatusResult struct {
 	Attribution string                   `json:"attribution"`           // "verified", "unverified", "unknown", "nothing serves"
 	Frozen      *lifecycle.Frozen        `json:"frozen,omitempty"`      // what holds some change now; nil: nothing
 	NextFreeze  *freeze.Coming           `json:"next_freeze,omitempty"` // of the calendar; nil: none within a year
+	Signing     string                   `json:"signing,omitempty"`     // whose signature artifacts and releases must have, as the console's settings say
 }
 
 // LoopStatus is an exclusive loop that somebody holds the claim of.
@@ -56,7 +57,7 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	if err != nil {
 		return StatusResult{}, err
 	}
-	out := StatusResult{Service: in.Service}
+	out := StatusResult{Service: in.Service, Signing: c.cfg.Signing}
 	var errs [6]error
 	var version registry.ServiceVersion
 	var claims []lifecycle.Claim

@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -57,16 +60,18 @@ func newWorld(t *testing.T, g ground) *world {
 		"REFIT_S3_ACCESS_KEY="+g.S3.AccessKey, "REFIT_S3_SECRET_KEY="+g.S3.SecretKey,
 		"REFIT_CONTROL_LISTEN="+control, "REFIT_CONTROL_URL="+w.controlURL, "REFIT_CONTROL_TOKEN_FILE="+w.path("data", "control-token"),
 		"REFIT_WORKER_DATA_ROOTS="+w.path("corpora"), "REFIT_WORKER_DRAIN=5s",
+		"REFIT_SIGNING_PRIVATE_KEY_FILE="+w.path("signing.pem"), "REFIT_SIGNING_PUBLIC_KEY_FILES="+w.path("signing.pub.pem"),
 		"REFIT_WORKER_RUNTIME="+filepath.Join(filepath.Dir(w.binary), "refit-runtime"), "REFIT_GATEWAY_KEY_FILE="+w.path("gateway.key"),
 	)
 	for _, folder := range []string{"data", "corpora", "logs"} {
 		require.NoError(t, os.MkdirAll(w.path(folder), 0o700))
 	}
 	require.NoError(t, os.WriteFile(w.path("gateway.key"), []byte(rand.Text()+rand.Text()), 0o600))
+	signer := w.makeSigningKeys()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var err error
-	w.registry, err = registry.Open(ctx, registry.Config{URL: g.appURL, MaxConns: 8})
+	w.registry, err = registry.Open(ctx, registry.Config{URL: g.appURL, MaxConns: 8, Signer: signer})
 	require.NoError(t, err)
 	t.Cleanup(w.registry.Close)
 	w.temporal, err = client.DialContext(ctx, client.Options{HostPort: g.Temporal.Address, Namespace: g.namespace, Logger: silent{}})
@@ -76,6 +81,22 @@ func newWorld(t *testing.T, g ground) *world {
 	w.console = newProcess(t, w.path("logs"), "console", w.env, w.binary, "console")
 	w.worker = newProcess(t, w.path("logs"), "worker", w.env, w.binary, "worker")
 	return w
+}
+
+// makeSigningKeys makes the keys of this world's artifacts and releases. The test signs with them what it adds itself.
+func (w *world) makeSigningKeys() ed25519.PrivateKey {
+	w.t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(w.t, err)
+	write := func(name, kind string, raw []byte, err error) {
+		require.NoError(w.t, err)
+		require.NoError(w.t, os.WriteFile(w.path(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600))
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(private)
+	write("signing.pem", "PRIVATE KEY", raw, err)
+	raw, err = x509.MarshalPKIXPublicKey(public)
+	write("signing.pub.pem", "PUBLIC KEY", raw, err)
+	return private
 }
 
 func (w *world) path(elements ...string) string {
