@@ -14,6 +14,12 @@ import (
 	"github.com/refitml/refit/internal/steps"
 )
 
+// Orders in which a share change and a rollback come to their lock.
+const (
+	rollbackFirst        = "rollback first"
+	rollbackFirstAndDead = "rollback first, and the worker of the share change is killed"
+)
+
 // A share change and a direct rollback wait for the same lock. Whoever comes second sees what the first did, so a
 // share change behind a rollback never takes effect, and one before it is taken back at once.
 func TestARollbackBeatsAShareChangeInFlight(t *testing.T) {
@@ -21,7 +27,7 @@ func TestARollbackBeatsAShareChangeInFlight(t *testing.T) {
 	s := newServed(t, onSharedStack(t), 2, step{5000, 5})
 	watch := s.watchRoute()
 	traffic := startTraffic(t, s.service, 2, s.addresses()...)
-	for _, order := range []string{"rollback first", "share change first", "nobody held", "nobody held", "nobody held"} {
+	for _, order := range []string{rollbackFirst, rollbackFirstAndDead, "share change first", "nobody held", "nobody held", "nobody held"} {
 		run := s.promote("--approval")
 		s.awaitPhase(run, "waiting for approval")
 		before := s.route()
@@ -31,12 +37,16 @@ func TestARollbackBeatsAShareChangeInFlight(t *testing.T) {
 			rollback <- s.try("rollback", s.service, "--direct", "--reason", order, "-o", "json")
 		}
 		switch order {
-		case "rollback first":
+		case rollbackFirst, rollbackFirstAndDead:
 			free := s.holdRoute()
 			go takeBack()
 			s.awaitWaiting(1)
 			s.refit(nil, "approve", s.service)
 			s.awaitWaiting(2)
+			if order == rollbackFirstAndDead { // its change is in the database, and comes after it
+				s.worker.kill()
+				s.worker.start()
+			}
 			free()
 		case "share change first":
 			free := s.holdRoute()
@@ -96,7 +106,7 @@ func (s *served) checkRolledBack(order string, run started, before lifecycle.Rou
 	}
 	require.Equal(s.t, 1, backs, order)
 	switch order {
-	case "rollback first":
+	case rollbackFirst, rollbackFirstAndDead:
 		require.Zero(s.t, shares)
 		require.Equal(s.t, served, s.models.count(s.name), "the canary served although its share never took effect")
 	case "share change first":
