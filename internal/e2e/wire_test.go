@@ -18,7 +18,7 @@ const (
 	mute     = "mute"      // PostgreSQL's notifications do not arrive
 	halfOpen = "half-open" // the connections that listen stand, and carry nothing; new ones are whole
 	cutOff   = "cut off"   // no connection stands, and none is made
-	deaf     = "deaf"      // what is asked arrives and is done, and no answer comes back; those connections break when it is over
+	deaf     = "deaf"      // changes arrive and are made, and their answers do not come back; those connections break when it is over
 )
 
 // wire is the network between one process and PostgreSQL.
@@ -38,6 +38,9 @@ type pair struct {
 	listens bool // it sent LISTEN
 	dead    bool
 	unheard bool // an answer was lost on it
+
+	begun      bool // a transaction is open on it, as PostgreSQL said last
+	committing bool // and is to be made
 }
 
 // newWire gives a wire and the address of PostgreSQL behind it.
@@ -105,12 +108,17 @@ func (w *wire) asks(p *pair) bool {
 	return !p.dead
 }
 
-// answers says whether what PostgreSQL says may pass now.
-func (w *wire) answers(p *pair, notification bool) bool {
+// answers says whether what PostgreSQL says may pass now: a message of a kind. Where the process is to be deaf a
+// transaction that is open goes on until it is made.
+func (w *wire) answers(p *pair, kind byte, message []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p.unheard = p.unheard || w.fault == deaf
-	return !p.dead && !p.unheard && !(w.fault == mute && notification)
+	p.unheard = p.unheard || w.fault == deaf && (!p.begun || p.committing)
+	if kind == 'Z' && len(message) == 1 { // it is ready for the next question, and says whether in a transaction
+		p.begun = message[0] != 'I'
+		p.committing = p.committing && p.begun
+	}
+	return !p.dead && !p.unheard && !(w.fault == mute && kind == 'A')
 }
 
 func (w *wire) up(client net.Conn, p *pair) {
@@ -124,6 +132,11 @@ func (w *wire) up(client net.Conn, p *pair) {
 		if bytes.Contains(bytes.ToLower(chunk[:n]), []byte("listen ")) {
 			w.mu.Lock()
 			p.listens = true
+			w.mu.Unlock()
+		}
+		if bytes.Contains(bytes.ToLower(chunk[:n]), []byte("commit")) {
+			w.mu.Lock()
+			p.committing = true
 			w.mu.Unlock()
 		}
 		if w.asks(p) {
@@ -151,7 +164,7 @@ func (w *wire) down(client net.Conn, p *pair) {
 		if _, err := io.ReadFull(p.server, rest); err != nil {
 			return
 		}
-		if w.answers(p, head[0] == 'A') {
+		if w.answers(p, head[0], rest) {
 			if _, err := client.Write(append(head, rest...)); err != nil {
 				return
 			}
