@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/refitml/refit/internal/control"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/steps"
 )
@@ -33,6 +35,14 @@ func TestAFreezeHoldsAPromotion(t *testing.T) {
 	route := s.route()
 	require.Equal(t, lifecycle.BasisPoints(4000), route.Share, "the share stays, and does not grow")
 	require.Zero(t, route.Step)
+	var status control.StatusResult
+	await(t, "what the judge sees of the step", func() (bool, any) {
+		s.refit(&status, "status", s.service)
+		return status.Judged != nil && status.Judged.Canary > 5 && status.Judged.Odds.Known(), status.Judged
+	})
+	require.NotEmpty(t, status.Judged.Metrics)
+	require.True(t, status.Judged.Metrics[0].CanaryRate.Known())
+	require.True(t, status.Rollout.StartedBy.Proven(), "%+v", status.Rollout.StartedBy)
 	refused := s.try("break-glass", s.service, "--reason", "I am in a hurry")
 	require.Equal(t, 5, refused.code, "who started it does not break the glass")
 	s.refit(nil, "freeze", "close", s.service, "inc-2", "--reason", "it is up")
@@ -44,6 +54,11 @@ func TestAFreezeHoldsAPromotion(t *testing.T) {
 	require.Len(t, entriesOf(s.ledger(), lifecycle.FreezeOpened), 2)
 	require.Len(t, entriesOf(s.ledger(), lifecycle.ShareChanged), 2, "a step began twice")
 	require.Empty(t, entriesOf(s.ledger(), lifecycle.GlassBroken))
+	for _, judged := range entriesOf(s.ledger(), lifecycle.StepJudged) {
+		var record lifecycle.StepRecord
+		require.NoError(t, json.Unmarshal(judged.Evidence, &record))
+		require.True(t, record.Verdict.Metrics[0].Ratio.Known(), "the intervals are evidence")
+	}
 	s.checkRecord()
 	s.checkExposure(4)
 }
