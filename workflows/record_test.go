@@ -34,6 +34,7 @@ const (
 type recording struct {
 	loop, name string
 	input      any
+	memo       map[string]any
 	script     func(w *world)
 	meanwhile  func(r *recorder)
 	status     enums.WorkflowExecutionStatus
@@ -121,7 +122,7 @@ func record(t *testing.T, c client.Client, one recording) {
 	defer cancel()
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: one.loop + "/" + one.name, TaskQueue: steps.Queue,
-		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, Memo: one.memo,
 	}, one.loop, one.input)
 	require.NoError(t, err)
 	if one.meanwhile != nil {

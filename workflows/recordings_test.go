@@ -272,10 +272,52 @@ func policyRecordings() []recording {
 			r.does(steps.BreakGlassUpdate, steps.Approval{Key: "n", Grant: grant.Sign(r.grant)})
 		}, status: completed},
 	}
+	all = append(all, starterRecordings()...)
 	for i := range all {
 		all[i].loop = steps.PromoteRelease
 	}
 	return all
+}
+
+// starterRecordings are promotions of which it is proven who started them, or is not, and one whose share a freeze held in the
+// very moment in which it was raised.
+func starterRecordings() []recording {
+	fourEyes := func(w *world) {
+		w.service.Rollout.FourEyes = true
+		w.service.Rollout.Steps[0].Approval = true
+	}
+	approve := func(r *recorder, key, who string) {
+		owner := inputs(r.world, steps.Claim)[0].Owner
+		grant := lifecycle.Grant{
+			WorkflowID: owner.WorkflowID, FirstRunID: owner.FirstRunID, Release: candidate, Approver: who, Expires: time.Now().Add(time.Hour).UTC(), Nonce: key,
+		}
+		r.does(steps.ApproveUpdate, steps.Approval{Key: key, Grant: grant.Sign(r.grant)})
+	}
+	waits := func(s steps.State) bool { return s.Rollout != nil && s.Rollout.AwaitsApproval }
+	proof := lifecycle.Grant{Purpose: lifecycle.StartedBy, Approver: "alice", Nonce: "n"}
+	return []recording{
+		{name: "started-by-a-grant", input: map[string]string{"service": "docs", "by": "alice"}, memo: map[string]any{steps.StartedByMemo: proof}, script: func(w *world) {
+			fourEyes(w)
+			gives(w, steps.ProveStart, steps.StartProof{By: "alice"})
+		}, meanwhile: func(r *recorder) {
+			r.awaitState(waits)
+			approve(r, "b", "bob")
+		}, status: completed},
+		{name: "approved-by-two", input: map[string]string{"service": "docs", "by": "alice"}, script: fourEyes, meanwhile: func(r *recorder) {
+			r.awaitState(waits)
+			approve(r, "b", "bob")
+			approve(r, "c", "carol")
+		}, status: completed},
+		{name: "frozen-while-a-share-is-raised", input: onlyService(), script: func(w *world) {
+			on(w, steps.SetShare, func(context.Context, steps.ShareInput) (steps.ShareResult, error) {
+				if len(inputs(w, steps.SetShare)) == 2 {
+					return steps.ShareResult{Frozen: &weekend}, nil
+				}
+				return steps.ShareResult{}, nil
+			})
+			w.holds(enough, held, enough)
+		}, status: completed},
+	}
 }
 
 func makingRecordings() []recording {
