@@ -12,6 +12,7 @@
 // hypothesis, known before it came. Under the null the e-value passes 1/alpha at any time with probability at most
 // alpha, so one may look after every observation and stop when one likes. What is not promised: power against
 // alternatives outside of the ladder of odds ratios, and anything when the probabilities were not known before.
+// [Above] does the same for values between 0 and 1 and the mean that they have at most.
 //
 // [LowerOdds], [UpperOdds] and [RateLimits] are the same tests against every odds ratio, or rate, at once: confidence
 // sequences that hold what the tests do not reject, so that limit and test never contradict each other.
