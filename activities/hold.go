@@ -23,6 +23,19 @@ func (p Promotion) HoldStep(ctx context.Context, in steps.HoldInput) (steps.Hold
 		return steps.HoldResult{}, lifecycle.Errorf(lifecycle.Invalid, "step %d of a policy with %d", in.Step, len(in.Policy.Steps))
 	}
 	h := newHold(ctx, p, in)
+	var result steps.HoldResult
+	fenced, err := h.watch(ctx, func(ctx context.Context) (over bool, err error) {
+		result, over, err = h.look(ctx, h.frozen(ctx))
+		return over, err
+	})
+	if fenced != nil {
+		return h.fenced(context.WithoutCancel(ctx), fenced), nil
+	}
+	return result, err
+}
+
+// watch renews the lease and looks again and again, until look says that it is over. A newer fence ends it, too.
+func (h *hold) watch(ctx context.Context, look func(context.Context) (over bool, err error)) (fenced, err error) {
 	ctx, done := long(ctx, h.details)
 	defer done()
 	ctx, end := context.WithCancelCause(ctx)
@@ -34,17 +47,16 @@ func (p Promotion) HoldStep(ctx context.Context, in steps.HoldInput) (steps.Hold
 	renewing.Go(func() { h.keepLease(ctx, end, next) })
 	for {
 		began := time.Now()
-		frozen := h.frozen(ctx)
-		result, over, err := h.look(ctx, frozen)
+		over, err := look(ctx)
 		if cause := context.Cause(ctx); lifecycle.Is(cause, lifecycle.Fenced) {
-			return h.fenced(context.WithoutCancel(ctx), cause), nil
+			return cause, nil
 		}
 		if err != nil || over {
-			return result, err
+			return nil, err
 		}
 		// A look that takes long is not taken more often than that.
-		if err := pause(ctx, max(p.look(), 4*time.Since(began))); err != nil && !lifecycle.Is(context.Cause(ctx), lifecycle.Fenced) {
-			return steps.HoldResult{}, err
+		if err := pause(ctx, max(h.Promotion.look(), 4*time.Since(began))); err != nil && !lifecycle.Is(context.Cause(ctx), lifecycle.Fenced) {
+			return nil, err
 		}
 	}
 }
@@ -82,16 +94,21 @@ type heldSoFar struct {
 
 func newHold(ctx context.Context, p Promotion, in steps.HoldInput) *hold {
 	h := &hold{Promotion: p, in: in, rollout: in.Claim.Owner.FirstRunID, complained: map[string]bool{}}
-	h.Log = orDefault(p.Log)
+	h.recall(ctx)
+	h.exposed = newExposed(in.Policy.Steps[in.Step].Share, in.Policy.Exposure, h.seen.Served)
+	return h
+}
+
+// recall begins with what the try before left.
+func (h *hold) recall(ctx context.Context) {
+	h.Log = orDefault(h.Log)
 	// Who scheduled the hold had just set the share or held it, and so renewed the lease.
-	h.seen = heldSoFar{Elapsed: in.Elapsed, Renewed: activity.GetInfo(ctx).ScheduledTime}
+	h.seen = heldSoFar{Elapsed: h.in.Elapsed, Renewed: activity.GetInfo(ctx).ScheduledTime}
 	var before heldSoFar
 	if activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &before) == nil {
 		h.seen = before
-		h.seen.Elapsed = max(before.Elapsed, in.Elapsed)
+		h.seen.Elapsed = max(before.Elapsed, h.in.Elapsed)
 	}
-	h.exposed = newExposed(in.Policy.Steps[in.Step].Share, in.Policy.Exposure, h.seen.Served)
-	return h
 }
 
 func (h *hold) details() any { return h.soFar() }

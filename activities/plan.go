@@ -16,8 +16,11 @@ const (
 )
 
 // PlanRollout says what the steps will need at last week's traffic. Traffic that cannot be counted is not known, and
-// refuses nothing.
+// refuses nothing. A shadow step whose pairs nobody here can score is refused before anything begins.
 func (p Promotion) PlanRollout(ctx context.Context, in steps.PlanRolloutInput) (lifecycle.RolloutPlan, error) {
+	if _, err := p.pairScorer(in.Policy); err != nil {
+		return lifecycle.RolloutPlan{}, err
+	}
 	counting, cancel := context.WithTimeout(ctx, trafficTime)
 	defer cancel()
 	seen, err := p.Captured.Traffic(counting, in.Service, time.Now().Add(-trafficSeen))

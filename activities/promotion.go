@@ -11,6 +11,7 @@ import (
 
 	"github.com/refitml/refit/artifacts"
 	"github.com/refitml/refit/internal/capture"
+	"github.com/refitml/refit/internal/evaluation"
 	"github.com/refitml/refit/internal/lifecycle"
 	"github.com/refitml/refit/internal/registry"
 	"github.com/refitml/refit/internal/serving"
@@ -26,7 +27,10 @@ type Promotion struct {
 	Engines  map[string]serving.Engine // by name of the service's serving engine
 	Servers  *http.Client              // that model servers' counters are read with; default http.DefaultClient
 	Look     time.Duration             // how often a hold looks at the evidence; default 1 s
-	Log      *slog.Logger              // default slog.Default()
+
+	// Scores makes ready what scores pairs of answers; nil: nothing does here.
+	Scores func(lifecycle.PairScorer) (evaluation.PairScorer, error)
+	Log    *slog.Logger // default slog.Default()
 }
 
 // LoadRelease brings a release onto model servers that are ready and warm, and tells gateways where they

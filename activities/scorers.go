@@ -53,6 +53,15 @@ func (e Evaluation) world() (scorers.World, error) {
 	return world, nil
 }
 
+// PairScorer makes ready what scores the pairs of a shadow step.
+func (e Evaluation) PairScorer(declared lifecycle.PairScorer) (evaluation.PairScorer, error) {
+	world, err := e.world()
+	if err != nil {
+		return evaluation.PairScorer{}, err
+	}
+	return evaluation.NewPairScorer(declared, world)
+}
+
 // endpoint asks a judge's server, by the path that answers take: bounded, without redirects, in time.
 type endpoint struct {
 	client answer.Client

@@ -17,6 +17,10 @@
 // Whether something is frozen is a recorded answer; runs from before freezes were known (GetVersion "freezes-hold") ask
 // nobody. Likewise a plan that cannot end in time refuses the start ("rollouts-planned"), and is a recorded answer.
 //
+// A rollout whose declaration says so begins with a shadow step ("shadow-first"), in which nobody is shown what the
+// candidate says. It is held as a share is, with a lease; a pause stops its clock; no freeze holds it, because it changes
+// nothing that serves, and the first share waits for approval and thaw after it.
+//
 // No loop continues as new, because none grows: a promotion's step is one long activity and costs about 20
 // events however long it lasts, what a person does costs about 20, a try of a job about 13, a batch of a
 // suite's cases about 6, and tries and batches are bounded. The server takes 2,000 Updates of one run and 51,200 events, so a run cannot outgrow its history.

@@ -167,6 +167,9 @@ func (p *promotion) rollOut(ctx workflow.Context) error {
 	p.state.Rollout = &steps.PromotionState{
 		Candidate: p.result.Release, Baseline: p.baseline, StepsTotal: len(p.service.Rollout.Steps),
 	}
+	if reason, err := p.shadow(ctx); err != nil || reason != "" {
+		return p.rollBack(ctx, reason, err)
+	}
 	for i, step := range p.service.Rollout.Steps {
 		err := p.awaitApproval(ctx, i, step)
 		if err == nil {

@@ -90,6 +90,11 @@ func promotionRecordings() []recording {
 		{name: "rolled-back", script: holdEnds(steps.HoldHarm), status: completed},
 		{name: "invalid", script: holdEnds(steps.HoldInvalid), status: completed},
 		{name: "fenced", script: holdEnds(steps.HoldFenced), status: completed},
+		{name: "from-the-shadow", script: beginsInTheShadow, status: completed},
+		{name: "stopped-in-the-shadow", script: func(w *world) {
+			beginsInTheShadow(w)
+			gives(w, steps.HoldShadow, shadowEnds(steps.HoldHarm))
+		}, status: completed},
 		{name: "retried", script: func(w *world) {
 			retriedOnce(w, steps.PlanEvaluation, w.plan)
 			retriedOnce(w, steps.SetShare, steps.ShareResult{})

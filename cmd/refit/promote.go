@@ -21,9 +21,10 @@ func newPromote(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use: "promote SERVICE", Short: "Move a gated release to all traffic",
-		Long: "Start PromoteRelease: gate, canary steps, stable. Before, the plan is printed: what each step will need at last\n" +
-			"week's traffic; one that cannot end within its time is refused, unless --accept-late is given. In a freeze it is\n" +
-			"refused, too, unless --wait is given. Leaving the view (Ctrl-C) does not stop the promotion.",
+		Long: "Start PromoteRelease: gate, a shadow step where rollout.shadow declares one (the candidate answers copies of\n" +
+			"requests, nobody is shown its answers), canary steps, stable. Before, the plan is printed: what each step will need\n" +
+			"at last week's traffic; one that cannot end within its time is refused, unless --accept-late is given. In a freeze it\n" +
+			"is refused, too, unless --wait is given. Leaving the view (Ctrl-C) does not stop the promotion.",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&in.Release, "release", "", "release to promote, by ID or its beginning (default: the newest)")
@@ -83,6 +84,9 @@ func (a *app) promotionEnded(final control.Watched) error {
 	}
 	err := a.report(result, nil, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: release %s: %s\n", result.Phase, result.Release.Short(), result.Reason)
+		if s := result.Shadow; s != nil {
+			fmt.Fprintf(w, "  shadow step at %s: %s: %s\n", s.Share, s.Verdict.Decision, s.Verdict.Reason)
+		}
 		for _, s := range result.Steps {
 			fmt.Fprintf(w, "  step %d at %s: %s: %s\n", s.Index+1, s.Allowed, s.Verdict.Decision, s.Verdict.Reason)
 		}
@@ -237,7 +241,7 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	fmt.Fprintf(w, "service      %s, declaration version %d\n", s.Service, s.Version)
 	fmt.Fprintf(w, "stable       %s (generation %d%s)\n", orNone(s.Route.Stable), s.Route.Generation, answering(s, s.Route.Stable))
 	if s.Route.Canary != "" {
-		fmt.Fprintf(w, "canary       %s at %s, step %d%s\n", s.Route.Canary.Short(), s.Route.Share, s.Route.Step+1, answering(s, s.Route.Canary))
+		fmt.Fprintf(w, "canary       %s at %s, %s%s\n", s.Route.Canary.Short(), s.Route.Share, stepLine(s.Route), answering(s, s.Route.Canary))
 	}
 	fmt.Fprintf(w, "way back     %s (%s)\n", s.WayBack.Speed, s.WayBack.Why)
 	fmt.Fprintf(w, "attribution  %s\n", s.Attribution)
@@ -260,6 +264,9 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	}
 	if r := s.Rollout; r != nil {
 		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
+		if r.Shadow != nil {
+			fmt.Fprintf(w, "%-12s shadow step: %s\n", "", shadowLine(*r.Shadow))
+		}
 		printJudged(w, s)
 	}
 	for _, e := range s.Evaluations {
@@ -292,6 +299,25 @@ func printJudged(w io.Writer, s control.StatusResult) {
 	for _, line := range v.Lines() {
 		fmt.Fprintf(w, "%-12s %s\n", "", line)
 	}
+}
+
+// stepLine says where a rollout is. Before its first share it may have a shadow step.
+func stepLine(r lifecycle.Route) string {
+	switch {
+	case r.Shadow > 0:
+		return fmt.Sprintf("shadow step: copies of %s of requests, shown to nobody", r.Shadow)
+	case r.Step == lifecycle.ShadowIndex:
+		return "shadow step is over"
+	}
+	return fmt.Sprintf("step %d", r.Step+1)
+}
+
+func shadowLine(s lifecycle.ShadowRecord) string {
+	line := fmt.Sprintf("%s: %s; %d pairs", s.Verdict.Decision, s.Verdict.Reason, s.Verdict.Pairs)
+	if s.Verdict.Scored > 0 {
+		line += fmt.Sprintf(", %d scored, the candidate %+.3g in the mean", s.Verdict.Scored, s.Verdict.Difference)
+	}
+	return line
 }
 
 func answering(s control.StatusResult, release lifecycle.Digest) string {

@@ -85,9 +85,27 @@ func (v *view) end() {
 
 // rolloutBar: steps that are behind, the share, and what the canary answered in the whole rollout.
 func rolloutBar(r steps.PromotionState, touched *lifecycle.Touched) string {
+	if r.Share == 0 && (r.Shadowing > 0 || r.Shadow != nil) {
+		return shadowBar(r)
+	}
 	line := fmt.Sprintf("%s step %d of %d at %s", lifecycle.Bar(int64(len(r.Done)), int64(r.StepsTotal)), r.Step+1, r.StepsTotal, r.Share)
 	if touched != nil {
 		line += fmt.Sprintf("  canary so far: %d conversations, %d requests", touched.Conversations, touched.Requests)
+	}
+	if r.Paused {
+		line += "  paused"
+	}
+	if r.AwaitsApproval {
+		line += "  waits for approval"
+	}
+	return line
+}
+
+// shadowBar stands before the first share.
+func shadowBar(r steps.PromotionState) string {
+	line := fmt.Sprintf("shadow step, copies of %s of requests", r.Shadowing)
+	if r.Shadow != nil {
+		line = "shadow step is over: " + shadowLine(*r.Shadow)
 	}
 	if r.Paused {
 		line += "  paused"

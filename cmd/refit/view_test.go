@@ -24,9 +24,28 @@ func TestBars(t *testing.T) {
 			&lifecycle.Touched{Conversations: 17, Requests: 90},
 		),
 		"[                              ] step 1 of 3 at 0%  waits for approval": rolloutBar(steps.PromotionState{StepsTotal: 3, AwaitsApproval: true}, nil),
+		"shadow step, copies of 10% of requests  paused":                         rolloutBar(steps.PromotionState{StepsTotal: 3, Shadowing: 1000, Paused: true}, nil),
+		"shadow step is over: promote: enough; 9 pairs, 8 scored, the candidate -0.25 in the mean  waits for approval": rolloutBar(
+			steps.PromotionState{StepsTotal: 3, AwaitsApproval: true, Shadow: &lifecycle.ShadowRecord{
+				Verdict: lifecycle.ShadowVerdict{Decision: lifecycle.Promote, Reason: "enough", Pairs: 9, Scored: 8, Difference: -0.25},
+			}}, nil),
 	} {
 		require.Equal(t, want, got)
 	}
+}
+
+func TestStatusSaysWhereAShadowStepStands(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	status := control.StatusResult{Route: lifecycle.Route{Stable: "stable", Canary: "candidate", Step: lifecycle.ShadowIndex, Shadow: 1000}}
+	printStatus(&out, status)
+	require.Contains(t, out.String(), "at 0%, shadow step: copies of 10% of requests, shown to nobody")
+	out.Reset()
+	status.Route.Shadow = 0
+	status.Rollout = &lifecycle.Rollout{Shadow: &lifecycle.ShadowRecord{Verdict: lifecycle.ShadowVerdict{Decision: lifecycle.RollBack, Reason: "worse", Pairs: 7}}}
+	printStatus(&out, status)
+	require.Contains(t, out.String(), "at 0%, shadow step is over")
+	require.Contains(t, out.String(), "shadow step: roll-back: worse; 7 pairs\n")
 }
 
 func TestAViewSaysEverythingOnce(t *testing.T) {

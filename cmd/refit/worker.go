@@ -111,21 +111,22 @@ func (p *process) activities(ctx context.Context, s *shared, temporal client.Cli
 		}
 	}
 	shelf := activities.Shelf{Registry: record, Store: store, Cache: cache, Scratch: p.path("scratch")}
+	evaluation := activities.Evaluation{
+		Shelf: shelf, Engines: servers, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log,
+		Roots: p.settings.Worker.DataRoots, Judges: judges(p.settings.Scoring), Commands: scoreCommands(p.settings.Scoring),
+	}
 	set = activities.Set{
 		Common: activities.Common{
 			Registry: record, Temporal: temporal, Namespace: p.settings.Temporal.Namespace,
 			UI: p.workflowPage(), GrantKey: public,
 		},
-		Datasets: activities.Datasets{Shelf: shelf, Roots: p.settings.Worker.DataRoots},
-		Jobs:     activities.Jobs{Shelf: shelf, Engines: jobs, Log: p.log},
-		Releases: activities.Releases{Registry: record},
-		Index:    activities.Index{Shelf: shelf, Engines: servers, Secret: configs.Secret},
-		Evaluation: activities.Evaluation{
-			Shelf: shelf, Engines: servers, Unfinished: p.path("suites"), Secret: configs.Secret, Log: p.log,
-			Roots: p.settings.Worker.DataRoots, Judges: judges(p.settings.Scoring), Commands: scoreCommands(p.settings.Scoring),
-		},
+		Datasets:   activities.Datasets{Shelf: shelf, Roots: p.settings.Worker.DataRoots},
+		Jobs:       activities.Jobs{Shelf: shelf, Engines: jobs, Log: p.log},
+		Releases:   activities.Releases{Registry: record},
+		Index:      activities.Index{Shelf: shelf, Engines: servers, Secret: configs.Secret},
+		Evaluation: evaluation,
 		Promotion: activities.Promotion{
-			Registry: record, Captured: captured, Cache: cache, Temporal: temporal, Engines: servers, Log: p.log,
+			Registry: record, Captured: captured, Cache: cache, Temporal: temporal, Engines: servers, Log: p.log, Scores: evaluation.PairScorer,
 		},
 		Tuning:  activities.Tuning{Shelf: shelf, Captured: captured, Roots: p.settings.Worker.DataRoots},
 		Archive: activities.Archive{Shelf: shelf, Captured: captured},

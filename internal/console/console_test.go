@@ -241,6 +241,9 @@ func (f *face) judge(stable lifecycle.Digest) {
 	require.NoError(f.t, err)
 	typed := lifecycle.Actor{Name: "eve", Via: lifecycle.ViaWorkflow}
 	require.NoError(f.t, r.StartRollout(ctx, registry.RolloutStart{Service: "docs", Fence: claim.Fence, ID: "p", Release: candidate, Owner: claim.Owner, By: typed}))
+	require.NoError(f.t, r.RecordShadow(ctx, "docs", claim.Fence, "p", lifecycle.ShadowRecord{Share: 1000, Verdict: lifecycle.ShadowVerdict{
+		Decision: lifecycle.Promote, Reason: "the pairs say so", Pairs: 104, Scored: 100, Difference: -0.125,
+	}}))
 	require.NoError(f.t, r.RecordStep(ctx, "docs", claim.Fence, "p", lifecycle.StepRecord{Verdict: lifecycle.StepVerdict{
 		Decision: lifecycle.Promote, Reason: "all proven", Metrics: []lifecycle.MetricVerdict{
 			{Metric: "errors", Ratio: lifecycle.Interval{Low: 0.4, High: 1.9, LowLevel: 0.05, HighLevel: 0.05}, Tolerated: 1, Margin: 3},
@@ -269,7 +272,7 @@ func TestThePageShowsAServiceAndRunsNoScript(t *testing.T) {
 	w := f.get("/", here, "127.0.0.1:8090")
 	body := w.Body.String()
 	for _, want := range []string{
-		"started by said to be eve (not proven)", "<td>said to be eve (not proven)</td>", "errors: the canary&#39;s risk is 0.4 to 1.9 times stable&#39;s", "docs", "there is no release to go back to", "three got worse", "regress", "release-added",
+		"started by said to be eve (not proven)", "<td>said to be eve (not proven)</td>", "errors: the canary&#39;s risk is 0.4 to 1.9 times stable&#39;s", "the pairs say so", "-0.125", "docs", "there is no release to go back to", "three got worse", "regress", "release-added",
 		"http://ui.test/namespaces/ns/workflows/index%2Fdocs/r", "no worker answers",
 		"workflowType=PromoteRelease", "{&#34;service&#34;: &#34;docs&#34;}",
 	} {

@@ -88,7 +88,7 @@ func (l *lane) admit(ctx context.Context, c conversation) decision {
 		// The route may have changed meanwhile; what was found holds for that rollout only.
 		elsewhere = elsewhere && l.exposure != nil && l.exposure.rollout == e.rollout
 	}
-	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, keeping: l.keeps, shadow: l.service.Shadow.Release != "",
+	d := decision{stable: l.stable, rollout: l.route.Rollout, step: l.route.Step, keeping: l.keeps, shadow: l.service.Shadow.Release != "" || l.route.Shadow > 0,
 		at: l.g.config.Now()}
 	if l.exposure == nil {
 		return d

@@ -67,6 +67,11 @@
 // deadline), without a free place, or without a server that no other release uses, it is dropped and counted. A release
 // gets no copies while it is stable or the canary.
 //
+// In a rollout's shadow step (the route has a shadow share, and no other) the canary gets the copies instead, for as long as the
+// lease is held, within the budget that the newest declaration gives the step. A request that was admitted before the
+// step is not copied. When the route names no shadow share any more the copies under way are ended before the route
+// is reported as applied. A report's Known waits for copies as it does for coins.
+//
 // # Model servers
 //
 // A release's server that fails five times in a row (5xx, an answer that breaks off; being too slow, for serving.first_byte

@@ -10,13 +10,13 @@ import (
 // database is no fair sample of what was served: of those that tossed last, the ones whose side answers faster are
 // there first. Its methods are called with the lane's lock held.
 type known struct {
-	until   time.Time // every conversation that tossed before is in the database, or was given up and counted; zero: not known
+	until   time.Time // every conversation that tossed before, and every copy of a shadow step that began before, is in the database, or was given up and counted; zero: not known
 	coins   []*coin   // in their order; the first one's answer is not captured yet
 	asked   time.Time // that until becomes when the spool is loaded to mark; zero: nothing is waited for
 	pending capture.Mark
 }
 
-// coin is a conversation that tossed and whose first answer is under way.
+// coin is a conversation that tossed and whose first answer is under way, or a copy of a shadow step that is.
 type coin struct {
 	at       time.Time
 	captured bool

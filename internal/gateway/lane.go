@@ -32,6 +32,7 @@ type lane struct {
 	canary   *bundle // nil: none, or not ready
 	exposure *exposure
 	shadow   shadowBudget
+	copying  copying
 	drawing  bool // a question to the pool is under way
 	lease    rollout.Lease
 	held     bool // whether the lease was held when somebody looked last
@@ -86,6 +87,7 @@ func (l *lane) see(r lifecycle.Route) {
 	// What was kept on disk has a generation, too, but names no canary.
 	changed := r.Epoch != l.route.Epoch || r.Generation != l.route.Generation || r.Rollout != l.route.Rollout
 	l.route = r
+	l.endCopies()
 	l.lease.See(r.Lease, l.g.config.Now())
 	applied := l.settle()
 	l.mu.Unlock()

@@ -72,31 +72,83 @@ func named(service lifecycle.Service, route lifecycle.Route) []lifecycle.Digest 
 	return []lifecycle.Digest{route.Stable, route.Canary, route.Previous, shadowOf(service, route)}
 }
 
+// casting is a copy of a request that is to be made.
+type casting struct {
+	to     *bundle
+	policy lifecycle.Shadow
+	shared bool            // it may take a free place on servers that users' answers come from
+	tossed *coin           // of a rollout's shadow step: it is known when this copy is; nil: it is no such one
+	over   context.Context // of that step
+}
+
+// copying is the shadow step of the rollout in flight, for as long as the route names it.
+type copying struct {
+	rollout string
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+// endCopies ends the copies of a shadow step that the newest route does not name any more: what a rollout's servers
+// count from its first share on is users'. The lock is held.
+func (l *lane) endCopies() {
+	if l.copying.cancel != nil && (l.route.Shadow == 0 || l.route.Rollout != l.copying.rollout) {
+		l.copying.cancel()
+		l.copying = copying{}
+	}
+}
+
+// copies says who gets copies of what was decided so: in a rollout's shadow step its candidate, for as long as its lease
+// is held, else the release that the declaration names. The lock is held.
+func (l *lane) copies(d decision) (to lifecycle.Shadow, step *lifecycle.ShadowStep) {
+	if l.route.Shadow > 0 && l.lease.Held(l.g.config.Now()) {
+		if d.rollout != l.route.Rollout || d.step != lifecycle.ShadowIndex || d.canary != nil {
+			return lifecycle.Shadow{}, nil // admitted before the step began: it belongs to no pair
+		}
+		var declared lifecycle.ShadowStep
+		if l.service.Rollout.Shadow != nil {
+			declared = *l.service.Rollout.Shadow
+		}
+		declared = declared.WithDefaults()
+		return declared.Copies(l.route.Canary, l.route.Shadow), &declared
+	}
+	to = l.service.Shadow
+	to.Release = shadowOf(l.service, l.route)
+	return to, nil
+}
+
 // shadowing takes a part of the budget for a copy of a request, where this one is to be copied. Every reason why a copy
 // that was due is not made has a name; "" is none.
-func (l *lane) shadowing(since time.Duration) (b *bundle, policy lifecycle.Shadow, dropped string) {
+func (l *lane) shadowing(d decision, since time.Duration) (c casting, dropped string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	policy = l.service.Shadow
-	id := shadowOf(l.service, l.route)
-	if id == "" || rand.IntN(int(lifecycle.Whole)) >= int(policy.Share) {
-		return nil, policy, ""
+	policy, step := l.copies(d)
+	if policy.Release == "" || rand.IntN(int(lifecycle.Whole)) >= int(policy.Share) {
+		return c, ""
 	}
 	budget := &l.shadow
 	if budget.policy != policy {
 		budget.policy, budget.minute = policy, window{limit: int64(policy.PerMinute)}
 	}
-	if b = l.bundles[id]; b == nil {
-		return nil, policy, "not_ready"
+	b := l.bundles[policy.Release]
+	if b == nil {
+		return c, "not_ready"
 	}
 	if budget.atOnce >= policy.AtOnce {
-		return nil, policy, "at_once"
+		return c, "at_once"
 	}
 	if _, ok := budget.minute.take(since, 1); !ok {
-		return nil, policy, "per_minute"
+		return c, "per_minute"
 	}
 	budget.atOnce++
-	return b, policy, ""
+	c = casting{to: b, policy: policy}
+	if step != nil {
+		if l.copying.cancel == nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			l.copying = copying{rollout: l.route.Rollout, ctx: ctx, cancel: cancel}
+		}
+		c.shared, c.over, c.tossed = step.Shared, l.copying.ctx, l.known.toss(l.g.config.Now())
+	}
+	return c, ""
 }
 
 // alone gives those of a shadow's servers that nothing else uses, in no service: what is shared would be taken from
@@ -124,12 +176,12 @@ func (q *request) castShadow() {
 		return
 	}
 	l := q.lane
-	b, policy, dropped := l.shadowing(q.g.keys.since())
-	if b != nil {
+	c, dropped := l.shadowing(q.decided, q.g.keys.since())
+	if c.to != nil {
 		q.asked.Share() // the request itself ends meanwhile
-		if !q.g.shadows.begin(func(ctx context.Context) { q.shadow(ctx, b, policy) }) {
+		if !q.g.shadows.begin(func(ctx context.Context) { q.shadow(ctx, c) }) {
 			q.asked.Free()
-			l.shadowEnded()
+			l.shadowEnded(c)
 			dropped = "stopping"
 		}
 	}
@@ -138,19 +190,30 @@ func (q *request) castShadow() {
 	}
 }
 
-func (l *lane) shadowEnded() {
+func (l *lane) shadowEnded(c casting) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shadow.atOnce--
+	if c.tossed != nil {
+		l.known.settle(c.tossed)
+	}
 }
 
 // shadow asks a server of the shadow's own and keeps what it said beside what the user got.
-func (q *request) shadow(ctx context.Context, b *bundle, policy lifecycle.Shadow) {
-	defer q.lane.shadowEnded()
+func (q *request) shadow(ctx context.Context, c casting) {
+	defer q.lane.shadowEnded(c)
 	defer q.asked.Free()
-	ctx, cancel := context.WithTimeout(ctx, policy.Deadline.D())
+	b := c.to
+	ctx, cancel := context.WithTimeout(ctx, c.policy.Deadline.D())
 	defer cancel()
-	p := q.g.balancer.try(b, q.g.alone(b))
+	if c.over != nil {
+		defer context.AfterFunc(c.over, cancel)()
+	}
+	servers := b.servers()
+	if !c.shared {
+		servers = q.g.alone(b)
+	}
+	p := q.g.balancer.try(b, servers)
 	if p == nil {
 		q.g.metrics.dropped.WithLabelValues(q.lane.name, "no_server").Inc()
 		return

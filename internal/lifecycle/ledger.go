@@ -52,6 +52,8 @@ const (
 	RolloutStarted     LedgerKind = "rollout-started"
 	ShareChanged       LedgerKind = "share-changed"
 	StepJudged         LedgerKind = "step-judged"
+	ShadowChanged      LedgerKind = "shadow-changed" // the candidate gets copies of requests, or none any more
+	ShadowJudged       LedgerKind = "shadow-judged"
 	LeaseLapsed        LedgerKind = "lease-lapsed"
 	Promoted           LedgerKind = "promoted"
 	RolledBack         LedgerKind = "rolled-back"

@@ -22,6 +22,7 @@ type TrafficSeen struct {
 type RolloutPlan struct {
 	PerDay float64    `json:"conversations_per_day"` // 0: not known
 	Basis  string     `json:"basis"`                 // what was seen, or why nothing is known
+	Shadow *StepPlan  `json:"shadow,omitempty"`      // of the shadow step, in pairs; nil: there is none
 	Steps  []StepPlan `json:"steps"`
 	InAll  string     `json:"in_all,omitempty"` // how long all steps take at least, for people; empty: not known
 }
@@ -39,7 +40,11 @@ type StepPlan struct {
 
 // Days is how long all steps take at least; false where that is not known.
 func (p RolloutPlan) Days() (days float64, known bool) {
-	for _, s := range p.Steps {
+	all := p.Steps
+	if p.Shadow != nil {
+		all = append([]StepPlan{*p.Shadow}, all...)
+	}
+	for _, s := range all {
 		days += s.Days
 		if s.Days == 0 {
 			return 0, false
@@ -52,7 +57,12 @@ func (p RolloutPlan) Days() (days float64, known bool) {
 func (p RolloutPlan) Described() RolloutPlan {
 	p.Steps = slices.Clone(p.Steps)
 	for i := range p.Steps {
-		p.Steps[i].Text = p.Steps[i].describe()
+		p.Steps[i].Text = p.Steps[i].describe("conversations on the canary")
+	}
+	if p.Shadow != nil {
+		shadow := *p.Shadow
+		shadow.Text = shadow.describe("pairs of answers")
+		p.Shadow = &shadow
 	}
 	p.InAll = ""
 	if days, known := p.Days(); known {
@@ -61,11 +71,11 @@ func (p RolloutPlan) Described() RolloutPlan {
 	return p
 }
 
-func (s StepPlan) describe() string {
+func (s StepPlan) describe(what string) string {
 	if s.Canary == 0 {
 		return "no number of conversations is enough: " + s.Why
 	}
-	line := fmt.Sprintf("%d conversations on the canary (%s)", s.Canary, s.Why)
+	line := fmt.Sprintf("%d %s (%s)", s.Canary, what, s.Why)
 	if s.Days > 0 {
 		line += ", about " + daysText(s.Days)
 	}
@@ -87,6 +97,9 @@ func daysText(days float64) string {
 // keep every service from its first rollout.
 func (p RolloutPlan) Err() error {
 	var late []string
+	if s := p.Shadow; s != nil && s.Late {
+		late = append(late, fmt.Sprintf("shadow step at %s: %s", s.Share, s.Text))
+	}
 	for i, s := range p.Steps {
 		if s.Late {
 			late = append(late, fmt.Sprintf("step %d at %s: %s", i+1, s.Share, s.Text))
@@ -105,12 +118,18 @@ func (p RolloutPlan) Err() error {
 // Lines is the plan for people, a line for what it rests on, one a step, and one for all of them.
 func (p RolloutPlan) Lines() []string {
 	lines := []string{"plan: " + p.Basis}
-	for i, s := range p.Steps {
-		line := fmt.Sprintf("  step %d at %s: %s", i+1, s.Share, s.Text)
+	add := func(name string, s StepPlan) {
+		line := fmt.Sprintf("  %s at %s: %s", name, s.Share, s.Text)
 		if s.Late {
 			line += " - too late"
 		}
 		lines = append(lines, line)
+	}
+	if p.Shadow != nil {
+		add("shadow step", *p.Shadow)
+	}
+	for i, s := range p.Steps {
+		add(fmt.Sprintf("step %d", i+1), s)
 	}
 	if p.InAll != "" {
 		lines = append(lines, "  in all "+p.InAll+" for a release that is as good as stable, without approvals and freezes")

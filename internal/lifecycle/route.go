@@ -11,13 +11,17 @@ type Route struct {
 	Stable     Digest      `json:"stable"`             // release; empty: nothing serves yet
 	Previous   Digest      `json:"previous,omitempty"` // the stable before, kept loaded for the bake time
 	Canary     Digest      `json:"canary,omitempty"`
-	Share      BasisPoints `json:"share_bp"`          // of the canary; 0 where there is none
-	Rollout    string      `json:"rollout,omitempty"` // ID of the rollout in flight
-	Step       int         `json:"step"`              // index into the policy's steps, from 0
-	Lease      int64       `json:"lease"`             // counter; a share holds only while it changes
+	Share      BasisPoints `json:"share_bp"`            // of the canary; 0 where there is none
+	Rollout    string      `json:"rollout,omitempty"`   // ID of the rollout in flight
+	Step       int         `json:"step"`                // index into the policy's steps, from 0; ShadowIndex before them
+	Shadow     BasisPoints `json:"shadow_bp,omitempty"` // of requests that are copied to the canary, whose share is 0 then
+	Lease      int64       `json:"lease"`               // counter; a share holds only while it changes
 	BandKey    []byte      `json:"band_key,omitempty"`
 	ChangedAt  time.Time   `json:"changed_at"`
 }
+
+// ShadowIndex is a route's step from the beginning of a rollout's shadow step to its first share.
+const ShadowIndex = -1
 
 // LeaseTime is how long a gateway keeps a canary share without seeing the lease counter change, on
 // its own monotonic clock.
@@ -40,19 +44,20 @@ type Endpoint struct {
 
 // Rollout is a release on its way to all traffic.
 type Rollout struct {
-	ID        string       `json:"id"` // the owner's first run ID
-	Service   string       `json:"service"`
-	Release   Digest       `json:"release"`
-	Baseline  Digest       `json:"baseline"`
-	Owner     Owner        `json:"owner"`
-	Fence     Fence        `json:"fence"`
-	Phase     RolloutPhase `json:"phase"`
-	Reason    string       `json:"reason,omitempty"`
-	StartedBy Actor        `json:"started_by"`
-	StartedAt time.Time    `json:"started_at"`
-	EndedAt   time.Time    `json:"ended_at,omitzero"`
-	Steps     []StepRecord `json:"steps,omitempty"`
-	Touched   *Touched     `json:"touched,omitempty"`
+	ID        string        `json:"id"` // the owner's first run ID
+	Service   string        `json:"service"`
+	Release   Digest        `json:"release"`
+	Baseline  Digest        `json:"baseline"`
+	Owner     Owner         `json:"owner"`
+	Fence     Fence         `json:"fence"`
+	Phase     RolloutPhase  `json:"phase"`
+	Reason    string        `json:"reason,omitempty"`
+	StartedBy Actor         `json:"started_by"`
+	StartedAt time.Time     `json:"started_at"`
+	EndedAt   time.Time     `json:"ended_at,omitzero"`
+	Shadow    *ShadowRecord `json:"shadow,omitempty"` // nil: it had no shadow step, or has not ended it
+	Steps     []StepRecord  `json:"steps,omitempty"`
+	Touched   *Touched      `json:"touched,omitempty"`
 }
 
 // RolloutPhase is where a rollout stands.

@@ -127,6 +127,7 @@ type Capability struct {
 
 // RolloutPolicy says how a candidate gets traffic.
 type RolloutPolicy struct {
+	Shadow   *ShadowStep    `json:"shadow,omitempty" jsonschema:"description=a step before the first share in which the candidate gets copies of requests and its answers are never shown"`
 	Steps    []StepPolicy   `json:"steps,omitempty"`
 	Metrics  []MetricPolicy `json:"metrics,omitempty"`
 	Exposure Exposure       `json:"exposure,omitzero"`
@@ -273,6 +274,10 @@ func (s Service) WithDefaults() Service {
 }
 
 func (p RolloutPolicy) withDefaults() RolloutPolicy {
+	if p.Shadow != nil {
+		shadow := p.Shadow.WithDefaults()
+		p.Shadow = &shadow
+	}
 	if len(p.Steps) == 0 {
 		for _, share := range []BasisPoints{100, 500, 2500, 5000, 9500} {
 			p.Steps = append(p.Steps, StepPolicy{Share: share})

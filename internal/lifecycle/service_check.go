@@ -53,6 +53,7 @@ func (s Service) CheckZones(zone func(name string) error) error {
 	s.checkCapabilities(&faults)
 	s.Training.Contamination.check(&faults)
 	s.Rollout.check(&faults)
+	s.Rollout.checkShadow(&faults, s.Capture)
 	s.Changes.check(&faults, zone)
 	s.checkCadences(&faults, zone)
 	faults = append(faults, checkParameters("release.parameters", s.Release.Parameters)...)
@@ -83,14 +84,18 @@ func (s Shadow) check(faults *Problems) {
 	if !s.Release.Valid() {
 		faults.Add("shadow.release", quote(string(s.Release)), "give a whole release ID, or leave shadow out")
 	}
+	checkCopies(faults, "shadow", s)
+}
+
+func checkCopies(faults *Problems, at string, s Shadow) {
 	if s.Share < 1 || s.Share > Whole {
-		faults.Add("shadow.share_bp", itoa(int(s.Share)), "give 1 to 10000 basis points")
+		faults.Add(at+".share_bp", itoa(int(s.Share)), "give 1 to 10000 basis points")
 	}
 	if s.AtOnce < 1 || s.AtOnce > 64 || s.PerMinute < 1 {
-		faults.Add("shadow.at_once", itoa(s.AtOnce)+", per_minute "+itoa(s.PerMinute), "give 1 to 64 at once and at least 1 a minute")
+		faults.Add(at+".at_once", itoa(s.AtOnce)+", per_minute "+itoa(s.PerMinute), "give 1 to 64 at once and at least 1 a minute")
 	}
 	if s.Deadline.D() < time.Second || s.Deadline.D() > 10*time.Minute {
-		faults.Add("shadow.deadline", s.Deadline.String(), "give 1s to 10m")
+		faults.Add(at+".deadline", s.Deadline.String(), "give 1s to 10m")
 	}
 }
 

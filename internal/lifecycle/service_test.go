@@ -74,6 +74,35 @@ func TestASuiteLiesInOnePlace(t *testing.T) {
 	}
 }
 
+func TestAShadowStepIsDeclaredWithARollout(t *testing.T) {
+	t.Parallel()
+	for step, fault := range map[string]string{
+		`{}`: "",
+		`{"scorer": {"name": "judge-pairwise", "settings": {"judge": "large"}}, "required": true}`: "",
+		`{"scorer": {"name": "latency"}}`:         "rollout.shadow.scorer.name",
+		`{"required": true}`:                      "rollout.shadow.required",
+		`{"tolerated": 0.3, "margin": 0.2}`:       "rollout.shadow: ",
+		`{"scorers": {"name": "judge-pairwise"}}`: "unknown field",
+	} {
+		s, err := lifecycle.ParseService([]byte(strings.TrimSuffix(smallest, "}") + `, "capture": {"content": "full"}, "rollout": {"shadow": ` + step + `}}`))
+		if fault != "" {
+			require.ErrorContains(t, err, fault, step)
+			continue
+		}
+		require.NoError(t, err, step)
+		require.Equal(t, lifecycle.Whole, s.Rollout.Shadow.Share)
+		require.EqualValues(t, 100, s.Rollout.Shadow.MinPairs)
+	}
+	_, err := lifecycle.ParseService([]byte(strings.TrimSuffix(smallest, "}") + `, "rollout": {"shadow": {"scorer": {"name": "safe"}}}}`))
+	require.ErrorContains(t, err, "rollout.shadow.scorer: without answers to score; give capture.content: full")
+	_, err = lifecycle.ParseService([]byte(strings.TrimSuffix(smallest, "}") + `, "rollout": {"shadow": {}, "metrics": [{"name": "thumbs-down"}]}}`))
+	require.ErrorContains(t, err, "rollout.shadow: nothing to watch")
+	s, err := lifecycle.ParseService([]byte(smallest))
+	require.NoError(t, err)
+	require.Nil(t, s.Rollout.Shadow)
+	require.Empty(t, s.Rollout.Watched())
+}
+
 func TestServiceCheckNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	_, err := lifecycle.ParseService([]byte(`{
@@ -84,7 +113,8 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 		"retrieval": {"corpora": ["fresh"], "chunk": 100, "overlap": 100},
 		"evaluation": {"batches_at_once": 65, "agreement": {"minimum": 1.5, "labels": 3}, "capabilities": [{"name": "a", "kind": "vibes", "corpus": "base"}, {"name": "a", "kind": "cloze", "corpus": "none", "items": -1, "margin": -1}]},
 		"rollout": {"steps": [{"share_bp": 5000}, {"share_bp": 500}, {"share_bp": 10000, "min_conversations": -1, "max_time": "-1s", "margin": 0.5}],
-			"metrics": [{"name": "mood"}, {"name": "errors", "tolerated": 0.5}], "exposure": {"band": 0.5}, "at_bound": "shrug"},
+			"metrics": [{"name": "mood"}, {"name": "errors", "tolerated": 0.5}], "exposure": {"band": 0.5}, "at_bound": "shrug",
+			"shadow": {"share_bp": 20000, "min_pairs": -1, "max_time": "-1s", "required": true, "margin": 2, "weight": -1, "at_once": 100, "deadline": "1h"}},
 		"shadow": {"release": "abc", "share_bp": 20000, "at_once": 100, "deadline": "1h"},
 		"feedback": {"max_share": 2},
 		"capture": {"content": "all", "sample": 0, "retention": "1h", "redact": {"kinds": ["names"], "patterns": ["a*"]}},
@@ -94,6 +124,8 @@ func TestServiceCheckNamesEveryFault(t *testing.T) {
 	require.True(t, lifecycle.Is(err, lifecycle.Invalid))
 	for _, path := range []string{
 		"training.contamination.action", "evaluation.batches_at_once", "evaluation.agreement.minimum", "evaluation.agreement.labels", "training.contamination.ngram", "training.contamination.similarity",
+		"rollout.shadow", "rollout.shadow.share_bp", "rollout.shadow.min_pairs", "rollout.shadow.max_time", "rollout.shadow.required",
+		"rollout.shadow.weight", "rollout.shadow.at_once", "rollout.shadow.deadline",
 		"shadow.release", "shadow.share_bp", "shadow.at_once", "shadow.deadline",
 		"service", "serving.endpoints[0].url", "serving.endpoints[1].url", "serving.api_key", "serving.capacity", "serving.time_limit", "serving.first_byte",
 		"corpora.base.sources[0].modules", "corpora.base.sources[1].path", "corpora.base.sources[2].kind", "corpora.base.held_out",

@@ -20,14 +20,14 @@ func (r *Registry) RecordStep(ctx context.Context, service string, fence lifecyc
 
 const selectRollouts = `
 SELECT o.id, o.service, o.release, o.baseline, o.owner, o.fence, o.phase, o.reason, o.started_by, o.started_at, o.ended_at,
-    o.touched, coalesce((SELECT json_agg(s.record ORDER BY s.step) FROM rollout_steps s WHERE s.rollout = o.id), '[]')
+    o.touched, o.shadow, coalesce((SELECT json_agg(s.record ORDER BY s.step) FROM rollout_steps s WHERE s.rollout = o.id), '[]')
 FROM rollouts o`
 
 func scanRollout(row pgx.CollectableRow) (o lifecycle.Rollout, err error) {
 	var ended *time.Time
-	var touched, steps []byte
+	var touched, shadow, steps []byte
 	err = row.Scan(&o.ID, &o.Service, &o.Release, &o.Baseline, &o.Owner, &o.Fence, &o.Phase, &o.Reason, &o.StartedBy,
-		&o.StartedAt, &ended, &touched, &steps)
+		&o.StartedAt, &ended, &touched, &shadow, &steps)
 	if err != nil {
 		return o, err
 	}
@@ -37,6 +37,11 @@ func scanRollout(row pgx.CollectableRow) (o lifecycle.Rollout, err error) {
 	if touched != nil {
 		if err := json.Unmarshal(touched, &o.Touched); err != nil {
 			return o, lifecycle.Errorf(lifecycle.Corrupt, "rollout %s: %w", o.ID, err)
+		}
+	}
+	if shadow != nil {
+		if err := json.Unmarshal(shadow, &o.Shadow); err != nil {
+			return o, lifecycle.Errorf(lifecycle.Corrupt, "the shadow step of rollout %s: %w", o.ID, err)
 		}
 	}
 	if err := json.Unmarshal(steps, &o.Steps); err != nil {

@@ -10,12 +10,12 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-const routeColumns = `service, epoch, generation, stable, previous, canary, share_bp, rollout, step, lease, band_key, changed_at`
+const routeColumns = `service, epoch, generation, stable, previous, canary, share_bp, rollout, step, lease, band_key, changed_at, shadow_bp`
 
 func routeFields(route *lifecycle.Route) []any {
 	return []any{
 		&route.Service, &route.Epoch, &route.Generation, &route.Stable, &route.Previous, &route.Canary, &route.Share,
-		&route.Rollout, &route.Step, &route.Lease, &route.BandKey, &route.ChangedAt,
+		&route.Rollout, &route.Step, &route.Lease, &route.BandKey, &route.ChangedAt, &route.Shadow,
 	}
 }
 
@@ -132,7 +132,7 @@ type Rollback struct {
 }
 
 const rollBackColumns = `(b.route).service, (b.route).epoch, (b.route).generation, (b.route).stable, (b.route).previous,
-(b.route).canary, (b.route).share_bp, (b.route).rollout, (b.route).step, (b.route).lease, (b.route).band_key, (b.route).changed_at, b.fence`
+(b.route).canary, (b.route).share_bp, (b.route).rollout, (b.route).step, (b.route).lease, (b.route).band_key, (b.route).changed_at, (b.route).shadow_bp, b.fence`
 
 // RollBack takes a service back: with a canary out the canary goes and stable stays; without one stable and
 // previous change places, and where there is no previous it is Refused. It gives the route and the fence it

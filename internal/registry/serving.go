@@ -19,8 +19,8 @@ type GatewayReport struct {
 	CanaryRequests int64     `json:"canary_requests"`
 	Pooled         bool      `json:"pooled,omitempty"` // its credit is of the rollout's pool; else its own
 	Started        time.Time `json:"started_at"`
-	// Known is until when it is known what conversations that tossed a coin were served: their first records are
-	// stored. It is zero where the gateway cannot tell.
+	// Known is until when it is known what conversations that tossed a coin were served, and what copies of a shadow step
+	// brought: their (first) records are stored. It is zero where the gateway cannot tell.
 	Known    time.Time `json:"known_until,omitzero"`
 	Reported time.Time `json:"reported_at"` // by the database's clock; not read by ReportGateway
 }

@@ -92,6 +92,22 @@
 //
 // A step whose time is over is still held, with the reason, or rolled back where the policy says so.
 //
+// # The shadow step
+//
+// Before the first share a candidate may answer copies of requests. [JudgeShadow] weighs pairs of answers, one a
+// conversation, in the order in which copies began:
+//
+//	roll back   the score drops by more than tolerated (a bet on the mean difference), or a metric's events are more
+//	            the candidate's: among pairs in which exactly one side has one, it is either's with the same chance
+//	            between equals. The step's weight of the level for rolling back, split evenly over what is watched
+//	hold        too few pairs; a pair waits for its score, which keeps back all behind it; not proven yet
+//	promote     enough pairs and, where it is required, a proof that the score drops by less than the margin
+//
+// An answer that did not come scores worst, against one that did. Pairs without texts have no score and are left out: whether
+// a text is kept is decided by conversation. Which requests are copied depends on what came before them (budget, free
+// places), never on the pair itself. Not promised: that the candidate is as good for users as for copies, whose conversations it
+// does not steer; and a scorer that is wrong the same way about both answers sees no difference.
+//
 // # Not promised
 //
 // A client that drops its token after its conversation was forgotten here may start on the canary again as a new one;

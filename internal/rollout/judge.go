@@ -72,10 +72,7 @@ func Judge(e Evidence, w Watch) (lifecycle.StepVerdict, error) {
 		return lifecycle.StepVerdict{}, err
 	}
 	out.Odds = odds
-	weights := 0.0
-	for _, m := range w.Policy.Metrics {
-		weights += m.Weight
-	}
+	weights := w.Policy.Weights()
 	var harmed, unproven, missing []string
 	for _, m := range w.Policy.Metrics {
 		v, err := weigh(e, m, w.Step, step.Margin, lifecycle.Levels{Harm: levels.Harm * m.Weight / weights, Promote: levels.Promote})

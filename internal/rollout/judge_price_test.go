@@ -346,6 +346,7 @@ A threshold that was tuned to one rate of errors alarms falsely, or never, when 
 compares with stable and needs no tuning.
 `)
 	writeIntervals(t, &out, runs/10)
+	writeShadow(t, &out, runs)
 	return out.Bytes()
 }
 

@@ -24,6 +24,13 @@ const (
 func Plan(policy lifecycle.RolloutPolicy, seen lifecycle.TrafficSeen) (lifecycle.RolloutPlan, error) {
 	out := lifecycle.RolloutPlan{}
 	out.PerDay, out.Basis = perDay(seen)
+	if policy.Shadow != nil {
+		if err := checkShadow(policy); err != nil {
+			return out, err
+		}
+		shadow := planShadow(*policy.Shadow, out.PerDay)
+		out.Shadow = &shadow
+	}
 	for i := range policy.Steps {
 		if err := check(Evidence{}, Watch{Policy: policy, Step: i}); err != nil {
 			return out, err
@@ -75,6 +82,20 @@ func planStep(policy lifecycle.RolloutPolicy, step lifecycle.StepPolicy, seen li
 		case need > out.Canary:
 			out.Canary, out.Why = need, fmt.Sprintf("%s at a rate of %.3g under %.4g times stable", m.Name, rate, step.Margin)
 		}
+	}
+	if perDay > 0 {
+		out.Days = float64(out.Canary) / (perDay * step.Share.Fraction())
+		out.Late = out.Days*24 > step.MaxTime.D().Hours()
+	}
+	return out
+}
+
+// planShadow: what a proof by scores needs depends on how they spread, which nobody knows before. Copies that the budget
+// has no room for make it longer.
+func planShadow(step lifecycle.ShadowStep, perDay float64) lifecycle.StepPlan {
+	out := lifecycle.StepPlan{Share: step.Share, Bound: step.MaxTime, Canary: step.MinPairs, Why: "min_pairs"}
+	if step.Required {
+		out.Why += "; what the proof needs is not known"
 	}
 	if perDay > 0 {
 		out.Days = float64(out.Canary) / (perDay * step.Share.Fraction())

@@ -43,7 +43,7 @@ var payloads = slices.Concat(
 	step(CheckCorpus), step(ScreenData), step(FindBaseModel), step(RunJob), step(MakeRelease), step(BuildIndex),
 	step(PlanEvaluation), step(AnswerSuite), step(PlanBatches), step(AnswerBatch), step(JoinAnswers), step(CompareAnswers), step(LabelAnswers), step(JudgeGate),
 	step(LoadRelease), step(UnloadUnused), step(StartRollout), step(FirstStable), step(PlanRollout), step(CheckFreeze), step(AwaitThaw), step(SetShare), step(HoldStep),
-	step(RecordStep), step(MakeStable), step(RollBack),
+	step(RecordStep), step(SetShadow), step(HoldShadow), step(RecordShadow), step(MakeStable), step(RollBack),
 	step(CurateFeedback), step(OpenLadder), step(PlanArchive), step(ArchiveDay), step(ForgetDay),
 	[]payload{
 		of[PretrainingInput](ContinuePretraining + ".input"), of[PretrainingResult](ContinuePretraining + ".result"),

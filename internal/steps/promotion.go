@@ -25,12 +25,13 @@ func PromotionWorkflowID(service string) string { return "promote/" + service }
 
 // PromotionResult is how a promotion ended.
 type PromotionResult struct {
-	Release lifecycle.Digest       `json:"release"`
-	Phase   lifecycle.RolloutPhase `json:"phase"`
-	Reason  string                 `json:"reason"`
-	Verdict *lifecycle.Verdict     `json:"gate,omitempty"`
-	Steps   []lifecycle.StepRecord `json:"steps,omitempty"`
-	Touched *lifecycle.Touched     `json:"touched,omitempty"`
+	Release lifecycle.Digest        `json:"release"`
+	Phase   lifecycle.RolloutPhase  `json:"phase"`
+	Reason  string                  `json:"reason"`
+	Verdict *lifecycle.Verdict      `json:"gate,omitempty"`
+	Shadow  *lifecycle.ShadowRecord `json:"shadow,omitempty"` // nil: it had no shadow step, or did not end it
+	Steps   []lifecycle.StepRecord  `json:"steps,omitempty"`
+	Touched *lifecycle.Touched      `json:"touched,omitempty"`
 }
 
 // PromotionState is a rollout as a person may see it.
@@ -43,6 +44,9 @@ type PromotionState struct {
 	Paused         bool                   `json:"paused"`
 	AwaitsApproval bool                   `json:"awaits_approval"`
 	Done           []lifecycle.StepRecord `json:"done,omitempty"`
+
+	Shadowing lifecycle.BasisPoints   `json:"shadowing_bp,omitempty"` // of requests that the candidate gets copies of now, before its first share
+	Shadow    *lifecycle.ShadowRecord `json:"shadow,omitempty"`       // how its shadow step ended
 }
 
 // Updates of PromoteRelease.
