@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +23,8 @@ type models struct {
 	chats   []chat
 	counted map[[2]string]int64 // by endpoint and model, warm-ups too
 	broken  map[string]bool     // names that answer 500 to chats
+	copies  []chat              // of requests to a shadow, which no user is shown
+	says    map[string]string   // what names say in place of said
 	before  func(prompt string) // called before a completion is answered; nil: nothing
 }
 
@@ -32,7 +35,7 @@ type chat struct {
 }
 
 func newModels(t *testing.T, names ...string) *models {
-	m := &models{names: map[string]bool{}, counted: map[[2]string]int64{}, broken: map[string]bool{}}
+	m := &models{names: map[string]bool{}, says: map[string]string{}, counted: map[[2]string]int64{}, broken: map[string]bool{}}
 	for _, name := range names {
 		m.names[name] = true
 	}
@@ -87,7 +90,11 @@ func (m *models) answering(endpoint string, answer func(http.ResponseWriter, ask
 		known, broken := m.names[in.Model], m.broken[in.Model]
 		if known {
 			m.counted[[2]string{endpoint, in.Model}]++
-			if endpoint == "chat" && !strings.HasPrefix(r.Header.Get("X-Request-Id"), "refit-") {
+			switch id := r.Header.Get("X-Request-Id"); {
+			case endpoint != "chat", strings.HasPrefix(id, "refit-"):
+			case strings.HasPrefix(id, "shadow-"):
+				m.copies = append(m.copies, chat{in.Model, time.Now()})
+			default:
 				m.chats = append(m.chats, chat{in.Model, time.Now()})
 			}
 		}
@@ -106,6 +113,9 @@ func (m *models) answering(endpoint string, answer func(http.ResponseWriter, ask
 const said = "Close it when you are done."
 
 func (m *models) chat(w http.ResponseWriter, in asked) {
+	m.mu.Lock()
+	said := cmp.Or(m.says[in.Model], said)
+	m.mu.Unlock()
 	if !in.Stream {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"stop"}],`+
@@ -159,7 +169,21 @@ func (m *models) breakDown(name string) {
 	m.broken[name] = true
 }
 
-// served gives every chat request so far.
+// say lets a name say something else from now on.
+func (m *models) say(name, text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.says[name] = text
+}
+
+// copied gives every copy of a request so far.
+func (m *models) copied() []chat {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]chat(nil), m.copies...)
+}
+
+// served gives every chat request so far, without copies.
 func (m *models) served() []chat {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -21,6 +21,8 @@ type served struct {
 	models            *models
 	stable, candidate lifecycle.Digest
 	stableName, name  string // under which the model server serves them
+
+	more, moreOfRollout string // of the declaration, as lines of YAML
 }
 
 // step is one step of a rollout as a test wants it.
@@ -73,11 +75,11 @@ serving: {engine: static, endpoints: [{url: %q, capacity: 64}]}
 corpora: {base: {sources: [{kind: folder, path: %q}], held_out: 0.5}}
 training: {base: %s}
 evaluation: {capabilities: [{name: next-word, kind: next-token, corpus: base, items: 50, margin: 0.3}]}
-rollout:
-  metrics: [{name: errors, required: true, floor: 0.3}]
+%srollout:
+%s  metrics: [{name: errors, required: true, floor: 0.3}]
   levels: {share: 1e-9}
   steps:
-`, s.service, s.models.url, corpus, smallTraining)
+`, s.service, s.models.url, corpus, smallTraining, s.more, s.moreOfRollout)
 	for _, r := range rollout {
 		yaml += fmt.Sprintf("    - {share_bp: %d, min_conversations: %d, max_time: 15m}\n", r.share, r.conversations)
 	}
