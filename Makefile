@@ -59,9 +59,9 @@ bench-gateway: build ## measure the gateway against other proxies (ARGS="-rounds
 	@cd bench && go build -o ../bin/bench-gateway ./cmd/bench-gateway
 	cd .. && bin/devstack run -- bin/bench-gateway $(ARGS)
 
-bench-evaluation: ## measure what evaluating 1,000 to 1,000,000 cases costs, into docs/gate.md; with LM_EVAL=PYTHON also lm-evaluation-harness
-	go test ./internal/evaluation -count 1 -timeout 30m -run TestEvaluationOfManyCases -v -cost
-	if [ -n "$(LM_EVAL)" ]; then "$(LM_EVAL)" bench/evaluation/lm_eval_overhead.py; fi
+bench-evaluation: ## measure what evaluating 1,000 to 1,000,000 cases costs, into docs/gate.md; with LM_EVAL=PYTHON also lm-evaluation-harness; with SIZES="1000 10000" these two, and nothing is written
+	go test ./internal/evaluation -count 1 -timeout 30m -run TestEvaluationOfManyCases -v -cost -sizes "$$(echo $(SIZES) | tr ' ' ',')"
+	if [ -n "$(LM_EVAL)" ]; then "$(LM_EVAL)" bench/evaluation/lm_eval_overhead.py $(SIZES); fi
 
 lint: ## formatting, vet, determinism of workflows; golangci-lint where it is installed
 	@scripts/lint

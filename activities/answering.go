@@ -37,10 +37,7 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 	if kept, err := e.kept(ctx, in.Service, labels); err != nil || kept.Reused {
 		return kept, err
 	}
-	suite, err := e.readSuite(ctx, in.Suite)
-	if err == nil && in.Batch != nil {
-		suite, err = suite.Within(evaluation.Span(*in.Batch))
-	}
+	suite, err := e.asked(ctx, in)
 	if err != nil {
 		return steps.AnswerResult{}, err
 	}
@@ -65,6 +62,20 @@ func (e Evaluation) Answer(ctx context.Context, in steps.AnswerInput) (steps.Ans
 		e.forgetUnfinished(in)
 	}
 	return out, err
+}
+
+// asked reads what is to be asked: of a batch only its cases are in memory.
+func (e Evaluation) asked(ctx context.Context, in steps.AnswerInput) (evaluation.Suite, error) {
+	if in.Batch == nil {
+		return e.readSuite(ctx, in.Suite)
+	}
+	files, done, err := e.suiteFiles(ctx, in.Suite)
+	if err != nil {
+		return evaluation.Suite{}, err
+	}
+	defer done()
+	suite, err := files.Read(evaluation.Span(*in.Batch))
+	return suite, lifecycle.Wrap(err, "read suite %s", in.Suite.Short())
 }
 
 // kept gives answers that are there already; Reused is false where there are none.

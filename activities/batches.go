@@ -95,12 +95,17 @@ func (e Evaluation) PlanBatches(ctx context.Context, in steps.AnswerInput) (step
 	if err != nil || kept.Reused {
 		return steps.AnswerPlan{Answers: kept.Answers, Questions: kept.Cases}, err
 	}
-	suite, err := e.readSuite(ctx, in.Suite)
+	files, done, err := e.suiteFiles(ctx, in.Suite)
 	if err != nil {
 		return steps.AnswerPlan{}, err
 	}
-	plan := steps.AnswerPlan{Questions: suite.Questions()}
-	for _, span := range suite.Spans(leastBatch, mostBatches) {
+	defer done()
+	spans, questions, err := files.Cut(leastBatch, mostBatches)
+	if err != nil {
+		return steps.AnswerPlan{}, lifecycle.Wrap(err, "read suite %s", in.Suite.Short())
+	}
+	plan := steps.AnswerPlan{Questions: questions}
+	for _, span := range spans {
 		plan.Batches = append(plan.Batches, steps.Batch(span))
 	}
 	plan.AtOnce, err = e.atOnce(ctx, in)
@@ -138,16 +143,17 @@ func (e Evaluation) Join(ctx context.Context, in steps.JoinInput) (steps.AnswerR
 	if len(in.Batches) != len(in.Answers) {
 		return steps.AnswerResult{}, lifecycle.Errorf(lifecycle.Invalid, "%d batches and %d answers", len(in.Batches), len(in.Answers))
 	}
-	suite, err := e.readSuite(ctx, in.Suite)
+	files, closeSuite, err := e.suiteFiles(ctx, in.Suite)
 	if err != nil {
 		return steps.AnswerResult{}, err
 	}
+	defer closeSuite()
 	spans := make([]evaluation.Span, len(in.Batches))
 	for i, b := range in.Batches {
 		spans[i] = evaluation.Span(b)
 	}
 	out, err := e.keepAnswers(ctx, whole, unique(append([]lifecycle.Digest{in.Suite}, in.Answers...)), labels, func(w io.Writer) (int, error) {
-		return suite.Join(w, evaluation.Answers{Suite: in.Suite, Release: in.Release}, spans, func(at int) (evaluation.Answers, error) {
+		return files.Join(w, evaluation.Answers{Suite: in.Suite, Release: in.Release}, spans, func(at int) (evaluation.Answers, error) {
 			progress.set(lifecycle.Progress{Step: int64(at), Total: int64(len(spans)), Message: "joining"})
 			if err := stopped(ctx); err != nil {
 				return evaluation.Answers{}, err

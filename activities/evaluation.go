@@ -284,6 +284,15 @@ func (e Evaluation) attempt(ctx context.Context, service string, plan steps.Eval
 	return len(others) + 1, err
 }
 
+// suiteFiles opens a suite, to be read in parts.
+func (e Evaluation) suiteFiles(ctx context.Context, digest lifecycle.Digest) (files evaluation.SpanFiles, done func(), err error) {
+	root, err := e.open(ctx, lifecycle.SuiteArtifact, digest)
+	if err != nil {
+		return files, nil, err
+	}
+	return evaluation.SpanFiles{Tree: root.FS()}, func() { _ = root.Close() }, nil // it was only read
+}
+
 // readSuite gives what gates may ask of a suite.
 func (e Evaluation) readSuite(ctx context.Context, digest lifecycle.Digest) (evaluation.Suite, error) {
 	root, err := e.open(ctx, lifecycle.SuiteArtifact, digest)

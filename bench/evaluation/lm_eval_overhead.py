@@ -13,6 +13,7 @@ import tempfile
 from importlib.metadata import version
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 import lm_eval  # noqa: E402
 from lm_eval.api.model import LM  # noqa: E402

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/metrics"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,10 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-var cost = flag.Bool("cost", false, "measure what evaluation costs by the number of cases, and write it into docs/gate.md")
+var (
+	cost  = flag.Bool("cost", false, "measure what evaluation costs by the number of cases, and write it into docs/gate.md")
+	sizes = flag.String("sizes", "", "with -cost: numbers of cases, with commas between, in place of those of the page, which is not written")
+)
 
 // echo is a fast fake model: it answers at once, mostly what is wanted, and differently by release.
 type echo struct {
@@ -122,15 +126,8 @@ func evaluated(t testing.TB, n int) (asking, judging spent, outcome lifecycle.Ou
 	dir := t.TempDir()
 	require.NoError(t, large(n).Write(disk(dir)))
 	asking = spend(t, func() {
-		s, err := ReadSuite(os.DirFS(dir))
-		require.NoError(t, err)
 		for i, release := range []lifecycle.Digest{oldRelease, newRelease} {
-			list, err := AskAll(t.Context(), s, nil, nil, Asking{Parallel: 2, Speaker: echo{salt: uint64(i)}})
-			require.NoError(t, err)
-			file, err := disk(dir).Create(string(release))
-			require.NoError(t, err)
-			require.NoError(t, Answers{Suite: suiteDigest, Release: release, List: list}.Write(file))
-			require.NoError(t, file.Close())
+			askInBatches(t, disk(dir), release, echo{salt: uint64(i)})
 		}
 	})
 	open := func(release lifecycle.Digest) func() (io.ReadCloser, error) {
@@ -152,6 +149,39 @@ func evaluated(t testing.TB, n int) (asking, judging spent, outcome lifecycle.Ou
 	return asking, judging, outcome
 }
 
+// askInBatches asks as gates do: in batches, each of which keeps its answers, which are joined in the end.
+func askInBatches(t testing.TB, dir disk, release lifecycle.Digest, speaker Speaker) {
+	t.Helper()
+	suite := SpanFiles{os.DirFS(string(dir))}
+	spans, _, err := suite.Cut(100, 200)
+	require.NoError(t, err)
+	keep := func(name string, write func(io.Writer) error) {
+		file, err := dir.Create(name)
+		require.NoError(t, err)
+		require.NoError(t, write(file))
+		require.NoError(t, file.Close())
+	}
+	as := Answers{Suite: suiteDigest, Release: release}
+	batch := func(at int) string { return fmt.Sprint(release, "-", at) }
+	for at, span := range spans {
+		s, err := suite.Read(span)
+		require.NoError(t, err)
+		said := as
+		said.List, err = AskAll(t.Context(), s, nil, nil, Asking{Parallel: 2, Speaker: speaker})
+		require.NoError(t, err)
+		keep(batch(at), said.Write)
+	}
+	keep(string(release), func(w io.Writer) error {
+		_, err := suite.Join(w, as, spans, func(at int) (Answers, error) {
+			file, err := os.Open(filepath.Join(string(dir), batch(at)))
+			require.NoError(t, err)
+			defer file.Close()
+			return ReadAnswers(file)
+		})
+		return err
+	})
+}
+
 // costTable measures from 1,000 to 1,000,000 cases.
 func costTable(t *testing.T, sizes ...int) string {
 	t.Helper()
@@ -169,6 +199,16 @@ func costTable(t *testing.T, sizes ...int) string {
 
 // TestEvaluationOfManyCases does it once with few; with -cost it measures and writes the page.
 func TestEvaluationOfManyCases(t *testing.T) {
+	if *cost && *sizes != "" {
+		var list []int
+		for _, each := range strings.Split(*sizes, ",") {
+			n, err := strconv.Atoi(each)
+			require.NoError(t, err)
+			list = append(list, n)
+		}
+		t.Log("\n" + costTable(t, list...))
+		return
+	}
 	if *cost {
 		table := costTable(t, 1000, 10_000, 100_000, 1_000_000)
 		t.Log("\n" + table)

@@ -59,8 +59,9 @@ type AnswerInput struct {
 
 // Batch is a run of a suite's cases in their order: from From up to To, which is not of it.
 type Batch struct {
-	From int `json:"from"`
-	To   int `json:"to"`
+	From int   `json:"from"`
+	To   int   `json:"to"`
+	At   int64 `json:"at,omitempty"` // byte of the suite's cases where it begins; 0 where that is not known
 }
 
 // AnswerPlan is how a suite is put to a release. Where Answers are there already nothing is asked.
