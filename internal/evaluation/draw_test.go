@@ -11,6 +11,7 @@ type trial struct {
 	kind     string
 	items    int
 	perGroup int     // cases of one group; 1 is none grouped
+	uneven   bool    // every other group has a third of the next one's cases
 	samples  int     // answers to each case; 0 is 1
 	baseline float64 // chance that the baseline is right; mean of other scores
 	change   float64 // true change of the candidate
@@ -44,7 +45,7 @@ func draw(r *rand.Rand, trials ...trial) Gate {
 		for i := range tr.items {
 			id := fmt.Sprintf("%s/%d", name, i)
 			g.Suite.Cases = append(g.Suite.Cases, Case{
-				ID: id, Capability: name, Group: fmt.Sprint(name, "-", i/tr.perGroup), Text: "t", Want: "w", Choices: []string{"w", "v"},
+				ID: id, Capability: name, Group: fmt.Sprint(name, "-", tr.group(i)), Text: "t", Want: "w", Choices: []string{"w", "v"},
 			})
 			for sample := range c.Samples() {
 				a := Answer{Case: id, Capability: name, Sample: sample}
@@ -64,7 +65,7 @@ func redraw(r *rand.Rand, g *Gate, trials ...trial) {
 		g.Suite.Capabilities[n].Margin = tr.margin
 		var shared [2]float64
 		for i := range tr.items {
-			if i%tr.perGroup == 0 {
+			if i == 0 || tr.group(i) != tr.group(i-1) {
 				shared = [2]float64{r.Float64(), tr.noise(r)}
 			}
 			before, after := tr.score(r, shared)
@@ -79,6 +80,18 @@ func redraw(r *rand.Rand, g *Gate, trials ...trial) {
 			}
 		}
 	}
+}
+
+// group gives the number of a case's group.
+func (tr trial) group(i int) int {
+	if !tr.uneven {
+		return i / tr.perGroup
+	}
+	pair := i / (2 * tr.perGroup)
+	if i%(2*tr.perGroup) < tr.perGroup/2 {
+		return 2 * pair
+	}
+	return 2*pair + 1
 }
 
 // score draws one case. Right and wrong: with chance flips the sides differ, either way alike, and the change comes on

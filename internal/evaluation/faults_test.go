@@ -10,9 +10,10 @@ import (
 // planted is a fault in the statistics, and the promise that the simulation then sees broken.
 type planted struct {
 	scene  string
-	trials []trial      // in place of the scene's
-	inputs func(*Gate)  // the fault in what is judged
-	rules  func(*rules) // or in how
+	trials []trial       // in place of the scene's
+	inputs func(*Gate)   // the fault in what is judged
+	rules  func(*rules)  // or in how
+	prints func(*Report) // or in what is printed
 	broken string
 }
 
@@ -48,6 +49,12 @@ func faultsToPlant() map[string]planted {
 				return s, err
 			}
 		}},
+		"every unchanged candidate said to pass": {scene: "in groups of 8, eight", broken: "unchanged candidates pass, and", prints: func(r *Report) {
+			r.ChanceUnchanged = 1
+		}},
+		"a drop printed as one that is seen half the time": {scene: "right and wrong", broken: "smallest drops are named", prints: func(r *Report) {
+			r.Capabilities[0].SmallestDrop *= 0.66
+		}},
 		"the bootstrap draws cases, not groups": {scene: "scores in groups of 4", trials: []trial{
 			{kind: BitsPerByte, items: 480, perGroup: 8, baseline: -2, flips: 0.2, within: 0.8, margin: 0.04},
 		}, broken: "candidates at their margin pass", inputs: func(g *Gate) {
@@ -73,12 +80,15 @@ func TestFaultsInTheStatisticsAreFoundBySimulation(t *testing.T) {
 			if fault.trials != nil {
 				s.trials = fault.trials
 			}
-			s.spoil, s.faults = fault.inputs, fault.rules
-			rounds, powers := sized(100, 2000), 0
+			s.spoil, s.faults, s.prints = fault.inputs, fault.rules, fault.prints
+			size := sizes{rounds: sized(100, 2000)}
 			if strings.Contains(fault.broken, "smallest") {
-				powers = 20
+				size.powers = 50
 			}
-			require.Contains(t, strings.Join(s.all(rounds, 0, powers).broken(s.level), "; "), fault.broken)
+			if fault.prints != nil {
+				size.foresights = 10
+			}
+			require.Contains(t, strings.Join(s.try(1, size).summed().broken(s.level), "; "), fault.broken)
 		})
 	}
 }

@@ -195,7 +195,7 @@ func (g Gate) capability(t *tally, by rules, capabilities int) (lifecycle.Capabi
 		return one, detail, fmt.Errorf("compare %s: %w", t.Name, err)
 	}
 	one.Low, one.High, detail.Method, detail.DesignEffect = seen.low, seen.high, seen.method, seen.effect
-	counts := t.counts()
+	counts := countsOf(t.differences)
 	if t.Binary() {
 		detail.OnlyCandidate, detail.OnlyBaseline = counts.Better, counts.Worse
 	}

@@ -125,17 +125,6 @@ func (t *tally) list(c Case, candidate, baseline []Answer, after, before spread)
 	}
 }
 
-// counts gives how many cases only the candidate and only the baseline got right. Where cases were asked repeatedly
-// they are the counts of whole cases that have the same mean and the same sum of squares as the mean differences.
-func (t *tally) counts() stats.Pairs {
-	var sum, squares, n float64
-	for _, d := range t.differences {
-		sum, squares, n = sum+d.Sum, squares+d.Squares, n+d.N
-	}
-	squares = max(squares, math.Abs(sum))
-	return stats.Pairs{Better: (squares + sum) / 2, Worse: (squares - sum) / 2, N: n}
-}
-
 // grouped says whether cases depend on one another, or one counts as several.
 func (t *tally) grouped() bool { return len(t.differences) < int(t.weight) }
 

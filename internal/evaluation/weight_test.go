@@ -64,10 +64,17 @@ func TestWeightsDoNotBreakTheGatesPromise(t *testing.T) {
 	t.Parallel()
 	regress, passAtMargin := 0, 0
 	n := sized(50, 10_000)
+	judged := func(g Gate) lifecycle.Verdict {
+		g.Policy.defaults()
+		by := g.Policy.rules()
+		by.foresee = nil // nobody looks at it
+		v, _ := g.judge(by)
+		return v
+	}
 	for i := range n {
 		r := rand.New(rand.NewPCG(7, uint64(i)))
-		unchanged, _ := Judge(weighed(draw(r, trial{kind: Cloze, items: 300, perGroup: 1, baseline: 0.7, flips: 0.15, margin: 0.05}), 1, 1, 1, 1, 9))
-		dropped, _ := Judge(weighed(draw(r, trial{kind: Cloze, items: 300, perGroup: 1, baseline: 0.7, change: -0.05, flips: 0.15, margin: 0.05}), 1, 1, 1, 1, 9))
+		unchanged := judged(weighed(draw(r, trial{kind: Cloze, items: 300, perGroup: 1, baseline: 0.7, flips: 0.15, margin: 0.05}), 1, 1, 1, 1, 9))
+		dropped := judged(weighed(draw(r, trial{kind: Cloze, items: 300, perGroup: 1, baseline: 0.7, change: -0.05, flips: 0.15, margin: 0.05}), 1, 1, 1, 1, 9))
 		if unchanged.Outcome == lifecycle.RegressOutcome {
 			regress++
 		}

@@ -31,7 +31,7 @@ func Betting(clusters []Total, low, high, alpha float64, seed uint64) (Bounded, 
 	if err != nil {
 		return Bounded{}, err
 	}
-	up, down, err := wagersOn(sums, low, high, alpha, rand.New(rand.NewPCG(seed, 0x2545f4914f6cdd1d)))
+	up, down, err := wagersOn(sums, low, high, alpha, rand.New(rand.NewPCG(seed, betOrder)))
 	if err != nil {
 		return Bounded{}, err
 	}
@@ -45,12 +45,33 @@ func Betting(clusters []Total, low, high, alpha float64, seed uint64) (Bounded, 
 	at := (mean - low) / span
 	out.Low = low + span*bisect(0, min(max(at, 0), 1), beaten(up))
 	out.High = high - span*bisect(0, min(max(1-at, 0), 1), beaten(down))
-	out.PDrop = 1
-	if zero := high / span; zero > 0 && zero <= 1 { // how far under the upper bound a mean of zero lies
-		out.PDrop = min(1, math.Exp(-capital(down, zero)))
-	}
+	out.PDrop = betOnDrop(down, high/span)
 	return out, nil
 }
+
+// BettingDrop gives the p-value of [Betting] alone, without limits, which take longer.
+func BettingDrop(clusters []Total, low, high, alpha float64, seed uint64) (float64, error) {
+	if !(inside(alpha) && alpha < 0.5) || !finite(low, high) || low >= high {
+		return 0, bad("values from %v to %v at level %v", low, high, alpha)
+	}
+	sums, err := filled(clusters)
+	if err != nil {
+		return 0, err
+	}
+	_, down, err := wagersOn(sums, low, high, alpha, rand.New(rand.NewPCG(seed, betOrder)))
+	return betOnDrop(down, high/(high-low)), err
+}
+
+// betOnDrop gives the p-value of a mean of at least zero, which lies so far under the upper bound, in parts of the span.
+func betOnDrop(down []wager, zero float64) float64 {
+	if zero > 0 && zero <= 1 {
+		return min(1, math.Exp(-capital(down, zero)))
+	}
+	return 1
+}
+
+// betOrder sets apart the draw of the clusters' order from other uses of a seed.
+const betOrder = 0x2545f4914f6cdd1d
 
 // wager is one cluster: what it won of what it could have, and the stake on it, set from the clusters before.
 type wager struct{ won, size, stake float64 }
@@ -101,30 +122,44 @@ func capital(wagers []wager, m float64) float64 {
 	return peak
 }
 
-// BettingPower gives the probability that [Betting] would prove a mean above floor, at level alpha, if the clusters'
-// mean were mean and their deviations from it as they are: by drawing as many clusters anew, so many times. Values
-// lie between low and high; what a shift carries over a bound counts as at it.
-func BettingPower(clusters []Total, low, high, mean, floor, alpha float64, r Resampling) (float64, error) {
-	if !(inside(alpha) && alpha < 0.5) || !finite(low, high, mean, floor) || low >= high || r.Rounds < 1 {
-		return 0, bad("values from %v to %v around %v, floor %v, level %v", low, high, mean, floor, alpha)
+// Bet says what is tried out: values lie between Low and High, their mean over all clusters is Mean, and it is to be proven
+// that it lies above Floor.
+type Bet struct {
+	Low, High, Mean, Floor float64
+	// Others draws clusters each time from some that are drawn first, so that it counts, too, what the clusters at hand
+	// do not show of those that they come from: as for other clusters of the same kind.
+	Others bool
+}
+
+// BettingPower gives the probability that [Betting] would prove it, at level alpha, if the clusters' deviations from
+// their mean were as they are: by drawing as many clusters anew, so many times. What a shift carries over a bound counts
+// as at it.
+func BettingPower(clusters []Total, b Bet, alpha float64, r Resampling) (float64, error) {
+	if !(inside(alpha) && alpha < 0.5) || !finite(b.Low, b.High, b.Mean, b.Floor) || b.Low >= b.High || r.Rounds < 1 {
+		return 0, bad("values from %v to %v around %v, floor %v, level %v", b.Low, b.High, b.Mean, b.Floor, alpha)
 	}
 	sums, err := filled(clusters)
 	if err != nil {
 		return 0, err
 	}
-	if floor < low || floor >= high {
-		return truth(floor < low), nil
+	if b.Floor < b.Low || b.Floor >= b.High {
+		return truth(b.Floor < b.Low), nil
 	}
 	is, _ := ratio(sums)
 	random := rand.New(rand.NewPCG(r.Seed, 0x9e3779b97f4a7c15))
-	at, bar, proven := (floor-low)/(high-low), LogLevel(alpha), 0
+	at, bar, proven := (b.Floor-b.Low)/(b.High-b.Low), LogLevel(alpha), 0
 	largest := slices.MaxFunc(sums, func(a, b Total) int { return cmp.Compare(a.N, b.N) }).N
-	drawn := make([]wager, len(sums)) // at random, so in a random order, too
+	drawn, from := make([]wager, len(sums)), slices.Clone(sums) // at random, so in a random order, too
 	for range r.Rounds {
+		if b.Others {
+			for i := range from {
+				from[i] = sums[random.IntN(len(sums))]
+			}
+		}
 		for i := range drawn {
-			t := sums[random.IntN(len(sums))]
+			t := from[random.IntN(len(from))]
 			size := t.N / largest
-			won := (t.Sum + (mean-is-low)*t.N) / ((high - low) * largest)
+			won := (t.Sum + (b.Mean-is-b.Low)*t.N) / ((b.High - b.Low) * largest)
 			drawn[i] = wager{won: min(max(won, 0), size), size: size}
 		}
 		stake(drawn, alpha)

@@ -131,3 +131,44 @@ func TestBettingKnowsItsBounds(t *testing.T) {
 		require.Equal(t, got, again)
 	})
 }
+
+func TestBettingPowerIsWhatBetsWin(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(11, 37))
+	draw := func() []Total {
+		clusters := make([]Total, 150)
+		for i := range clusters {
+			clusters[i] = Total{Sum: 0.6*random.Float64() - 0.3, N: 1}
+		}
+		return clusters
+	}
+	runs, won := sized(400, 5000), int64(0)
+	for run := range runs {
+		bounds, err := Betting(draw(), -1, 1, 0.05, uint64(run))
+		require.NoError(t, err)
+		if bounds.Low > -0.055 {
+			won++
+		}
+		if run == 0 {
+			again := draw()
+			bounds, err := Betting(again, -1, 1, 0.05, 3)
+			require.NoError(t, err)
+			alone, err := BettingDrop(again, -1, 1, 0.05, 3)
+			require.NoError(t, err)
+			require.Equal(t, bounds.PDrop, alone)
+		}
+	}
+	mean := func(b Bet) (mean float64) {
+		for range 20 {
+			p, err := BettingPower(draw(), b, 0.05, Resampling{Rounds: 200})
+			require.NoError(t, err)
+			mean += p / 20
+		}
+		return mean
+	}
+	seen, others := mean(Bet{Low: -1, High: 1, Floor: -0.055}), mean(Bet{Low: -1, High: 1, Floor: -0.055, Others: true})
+	require.InDelta(t, float64(won)/float64(runs), seen, 0.06)
+	require.Less(t, others, seen+0.02, "others differ more")
+	_, err := BettingPower(draw(), Bet{Low: 1, High: -1}, 0.05, Resampling{Rounds: 2})
+	require.ErrorIs(t, err, ErrInput)
+}

@@ -154,7 +154,7 @@ func ExtraReach(clusters, lean, alpha float64, r Resampling) (float64, error) {
 	}
 	bar := distuv.UnitNormal.Quantile(1 - alpha)
 	turn := (2*bar*bar + 1) / 6
-	expected := bar - turn*lean - distuv.StudentsT{Sigma: 1, Nu: clusters - 1}.Quantile(1-alpha)
+	expected := bar - turn*lean - studentReach(alpha, clusters-1)
 	height, middle := distuv.UnitNormal.Prob(bar), distuv.UnitNormal.Prob(0)
 	draws := (alpha*(1-alpha)/(height*height) + 1/(middle*middle) - 2*alpha/(height*middle)) / float64(r.Rounds)
 	values := turn * math.Sqrt(6) / clusters

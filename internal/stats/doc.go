@@ -27,6 +27,6 @@
 // [RawAgreement], [CohenKappa], [Spearman] and [KendallTau] say how far two raters agree, with limits. Theirs are
 // approximations but for the raw agreement's, which are exact.
 //
-// [TangoPower], [McNemarPower] and [StudentPower] say beforehand how often these limits and tests will see what is
+// [TangoPower], [TangoSwapped] and [StudentPower] say beforehand how often these limits and tests will see what is
 // there.
 package stats

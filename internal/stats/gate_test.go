@@ -145,6 +145,25 @@ func TestMeanLimitsOnStudentsSleep(t *testing.T) {
 	require.InDelta(t, 0.7001, got.Low, 1e-4)
 	require.InDelta(t, 2.4599, got.High, 1e-4)
 	require.InDelta(t, 1-0.002833/2, got.PDrop, 1e-5)
+	clusters := make([]Total, len(sleep))
+	for i, v := range sleep {
+		clusters[i].Add(v)
+	}
+	alone, err := ClusterDrop(clusters)
+	require.NoError(t, err)
+	require.Equal(t, got.PDrop, alone)
+	_, err = ClusterDrop(clusters[:1])
+	require.ErrorIs(t, err, ErrInput)
+}
+
+func TestStudentsReachLeavesItsLevel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		alpha := math.Pow(10, -rapid.Float64Range(0.31, 8).Draw(t, "level"))
+		freely := math.Pow(10, rapid.Float64Range(0, 6).Draw(t, "freely"))
+		left := distuv.StudentsT{Sigma: 1, Nu: freely}.Survival(studentReach(alpha, freely))
+		require.InEpsilon(t, alpha, left, 1e-6, "%v %v", alpha, freely)
+	})
 }
 
 func TestClustersWidenLimits(t *testing.T) {

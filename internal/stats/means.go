@@ -72,25 +72,55 @@ func ClusterLimits(clusters []Total, alpha float64) (Limits, error) {
 	}
 	mean, deviation := ratio(sums)
 	out := Limits{Mean: mean, Deviation: deviation, Freely: float64(len(sums) - 1)}
-	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: out.Freely}
-	reach := t.Quantile(1-alpha) * deviation
+	reach := studentReach(alpha, out.Freely) * deviation
 	out.Low, out.High = mean-reach, mean+reach
-	switch {
-	case deviation > 0:
-		out.PDrop = t.CDF(mean / deviation)
-	case mean < 0:
-		out.PDrop = 0
-	default:
-		out.PDrop = 1
-	}
+	out.PDrop = pDrop(mean, deviation, out.Freely)
 	return out, nil
+}
+
+// ClusterDrop gives the p-value of [ClusterLimits] alone, without limits, which take longer.
+func ClusterDrop(clusters []Total) (float64, error) {
+	sums, err := filled(clusters)
+	if err != nil {
+		return 0, err
+	}
+	mean, deviation := ratio(sums)
+	return pDrop(mean, deviation, float64(len(sums)-1)), nil
+}
+
+// pDrop gives Student's p-value of "the mean is at least zero".
+func pDrop(mean, deviation, freely float64) float64 {
+	if deviation > 0 {
+		return distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freely}.CDF(mean / deviation)
+	}
+	return truth(mean >= 0)
+}
+
+// studentReach gives how many standard errors Student's limit at level alpha lies from the mean. It solves for what
+// distuv.StudentsT.Quantile gives, faster: by Newton's steps from the expansion by Cornish and Fisher.
+// Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
+func studentReach(alpha, freely float64) float64 {
+	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freely}
+	if freely < 5 || alpha < 1e-9 {
+		return t.Quantile(1 - alpha)
+	}
+	x := distuv.UnitNormal.Quantile(1 - alpha)
+	x2 := x * x
+	reach := x * (1 + (x2+1)/(4*freely) + ((5*x2+16)*x2+3)/(96*freely*freely))
+	for range 10 {
+		step := (t.Survival(reach) - alpha) / t.Prob(reach)
+		if reach += step; math.Abs(step) < 1e-10*math.Abs(reach) {
+			return reach
+		}
+	}
+	return t.Quantile(1 - alpha)
 }
 
 // filled gives the clusters that hold values; fewer than two, or numbers that cannot be, are ErrInput.
 func filled(clusters []Total) ([]Total, error) {
 	sums := clusters
 	for _, t := range clusters {
-		if !finite(t.Sum, t.Squares, t.N) || t.N < 0 || t.Squares < 0 {
+		if !finite(t.Sum+t.Squares+t.N) || t.N < 0 || t.Squares < 0 {
 			return nil, bad("a value that is no number")
 		}
 	}

@@ -28,27 +28,27 @@ func TangoPower(c Comparison, margin, alpha float64) (float64, error) {
 		return 0, bad("margin %v, want one between 0 and 1", margin)
 	}
 	n, z := math.Round(c.N), distuv.UnitNormal.Quantile(1-alpha)
-	return c.over(func(k int) float64 {
-		least := search(k, func(better int) bool {
-			return tango(Pairs{Better: float64(better), Worse: float64(k - better), N: n}, -margin) > z
-		})
-		return atLeast(least, k, c.better())
-	}), nil
+	return c.over(func(k int) float64 { return atLeast(fewestBetter(n, k, margin, z), k, c.better()) }), nil
 }
 
-// McNemarPower gives the probability that [McNemar] will be at most alpha.
-func McNemarPower(c Comparison, alpha float64) (float64, error) {
-	if err := c.check(alpha); err != nil {
+// TangoSwapped gives the probability that [TangoLower] would lie above -margin if each discordant pair were as likely
+// better as worse: the sum over all outcomes. Counts are whole numbers. Of pairs whose two sides are alike it is, given
+// how many differ, the chance that they come out so, and its mean over such pairs is the chance itself.
+func TangoSwapped(p Pairs, margin, alpha float64) (float64, error) {
+	if err := p.check(); err != nil {
 		return 0, err
 	}
-	return c.over(func(k int) float64 { return atLeast(fewestWorse(k, alpha), k, 1-c.better()) }), nil
+	if !inside(margin) || !(inside(alpha) && alpha < 0.5) {
+		return 0, bad("margin %v and level %v, want both between 0 and 1", margin, alpha)
+	}
+	z, k := distuv.UnitNormal.Quantile(1-alpha), int(math.Round(p.Better+p.Worse))
+	return atLeast(fewestBetter(p.N, k, margin, z), k, 0.5), nil
 }
 
-// fewestWorse gives how many of k discordant pairs must be worse for McNemar's p-value to be at most alpha; k+1
-// where not even all are enough.
-func fewestWorse(k int, alpha float64) int {
-	return search(k, func(worse int) bool {
-		return worse > 0 && mathext.RegIncBeta(float64(worse), float64(k-worse+1), 0.5) <= alpha
+// fewestBetter gives how many of k discordant of n pairs must be better for Tango's score to pass z at -margin.
+func fewestBetter(n float64, k int, margin, z float64) int {
+	return search(k, func(better int) bool {
+		return tango(Pairs{Better: float64(better), Worse: float64(k - better), N: n}, -margin) > z
 	})
 }
 
@@ -122,7 +122,7 @@ func StudentPower(s Studied, alpha float64) (float64, error) {
 	if !finite(s.Effect, s.Freely, s.Lean) || s.Freely < 1 || !(inside(alpha) && alpha < 0.5) {
 		return 0, bad("an effect of %v standard errors with %v degrees of freedom and skewness %v at level %v", s.Effect, s.Freely, s.Lean, alpha)
 	}
-	bar := distuv.StudentsT{Sigma: 1, Nu: s.Freely}.Quantile(1 - alpha)
+	bar := studentReach(alpha, s.Freely)
 	effect := bar + (s.Effect-bar)/math.Sqrt(min(max(1-s.Lean*bar, 0.25), 4))
 	if s.Freely > manyFreely {
 		return distuv.UnitNormal.CDF(effect - bar), nil
@@ -147,7 +147,7 @@ func FewerDegrees(alpha, freely float64) (float64, error) {
 	if !(inside(alpha) && alpha < 0.5) || !(freely >= 1) {
 		return 0, bad("level %v with %v degrees of freedom", alpha, freely)
 	}
-	return distuv.UnitNormal.Survival(distuv.StudentsT{Sigma: 1, Nu: freely}.Quantile(1 - alpha)), nil
+	return distuv.UnitNormal.Survival(studentReach(alpha, freely)), nil
 }
 
 // manyFreely is from how many degrees of freedom t is normal for any purpose here.
