@@ -81,7 +81,7 @@ func TestFaultsInTheStatisticsAreFoundBySimulation(t *testing.T) {
 				s.trials = fault.trials
 			}
 			s.spoil, s.faults, s.prints = fault.inputs, fault.rules, fault.prints
-			size := sizes{rounds: sized(100, 2000)}
+			size := effort{rounds: sized(100, 2000)}
 			if strings.Contains(fault.broken, "smallest") {
 				size.powers = 50
 			}

@@ -88,18 +88,18 @@ func (s scene) judge(g Gate, by rules) (lifecycle.Verdict, Report) {
 	return v, report
 }
 
-// sizes say how often a scene is tried.
-type sizes struct{ rounds, foresights, powers int }
+// effort says how often a scene is tried.
+type effort struct{ rounds, foresights, powers int }
 
-var fullSizes = sizes{rounds: 10_000, foresights: 2000, powers: 2000}
+var fullEffort = effort{rounds: 10_000, foresights: 2000, powers: 2000}
 
-// part gives an n-th of the sizes, and of each at least one where there is one.
-func (z sizes) part(n int) sizes {
-	return sizes{(z.rounds + n - 1) / n, (z.foresights + n - 1) / n, (z.powers + n - 1) / n}
+// part gives an n-th of the effort, and of each at least one where there is one.
+func (z effort) part(n int) effort {
+	return effort{(z.rounds + n - 1) / n, (z.foresights + n - 1) / n, (z.powers + n - 1) / n}
 }
 
 // try simulates a scene. The same seed gives the same numbers.
-func (s scene) try(seed uint64, size sizes) promise {
+func (s scene) try(seed uint64, size effort) promise {
 	if s.exact { // bets are tried out one by one
 		size.foresights, size.powers = size.foresights/4, size.powers/4
 	}
@@ -267,10 +267,10 @@ func TestTheGateKeepsItsPromises(t *testing.T) {
 			if *update {
 				return
 			}
-			size := fullSizes
+			size := fullEffort
 			if !full() {
 				short := 60 / len(s.trials)
-				size = sizes{short, short/3 + 1, short/4 + 1}
+				size = effort{short, short/3 + 1, short/4 + 1}
 			}
 			seen := s.try(s.seed(), size).summed()
 			if s.kept != beyondIt {
@@ -318,7 +318,7 @@ func writePromises(t *testing.T) {
 		seen[part] = make([]promise, len(all))
 		for i, s := range all {
 			if asked.MatchString(s.name) {
-				work = append(work, func() { seen[part][i] = s.try(s.seed()<<8+uint64(part), fullSizes.part(parts*(*fewer))) })
+				work = append(work, func() { seen[part][i] = s.try(s.seed()<<8+uint64(part), fullEffort.part(parts*(*fewer))) })
 			}
 		}
 	}
