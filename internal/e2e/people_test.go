@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func TestACancelledPromotionTakesItsCanaryBack(t *testing.T) {
 	s := newServed(t, onSharedStack(t), 2, step{5000, 5000})
 	watch := s.watchRoute()
 	traffic := startTraffic(t, s.service, 4, s.addresses()...)
+	s.cancelInTheGate()
 	for _, phase := range []string{"waiting for approval", "canary", "paused"} {
 		before := s.route()
 		var run started
@@ -38,13 +40,9 @@ func TestACancelledPromotionTakesItsCanaryBack(t *testing.T) {
 		if phase == "paused" {
 			s.refit(nil, "pause", s.service)
 		}
+		s.cancelInUI(run)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		require.NoError(t, s.temporal.CancelWorkflow(ctx, run.WorkflowID, run.RunID))
-		_, err := ended[steps.PromotionResult](s.world, run)
-		var canceled *temporal.CanceledError
-		require.ErrorAs(t, err, &canceled, phase)
-
 		rollout, err := s.registry.Rollout(ctx, run.RunID)
 		require.NoError(t, err)
 		require.Equal(t, lifecycle.RolloutRolledBack, rollout.Phase, phase)
@@ -52,9 +50,6 @@ func TestACancelledPromotionTakesItsCanaryBack(t *testing.T) {
 		route := s.route()
 		require.Equal(t, before.Stable, route.Stable)
 		require.Empty(t, route.Canary, phase)
-		claims, err := s.registry.Claims(ctx, s.service)
-		require.NoError(t, err)
-		require.Empty(t, claims, "the claim is given back")
 		s.awaitApplied(route)
 		quiet := s.models.count(s.name)
 		s.awaitStableChats(50)
@@ -64,6 +59,48 @@ func TestACancelledPromotionTakesItsCanaryBack(t *testing.T) {
 	require.Empty(t, failed(traffic.stop()), "users noticed")
 	watch.check(t)
 	s.checkRecord()
+}
+
+// cancelInTheGate cancels while the model server is being asked, when nothing is changed yet.
+func (s *served) cancelInTheGate() {
+	s.t.Helper()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s.models.mu.Lock()
+	s.models.before = func(string) {
+		once.Do(func() { close(asked) })
+		<-answer
+	}
+	s.models.mu.Unlock()
+	before := s.route()
+	run := s.promote()
+	await(s.t, "the gate to ask", func() (bool, any) {
+		select {
+		case <-asked:
+			return true, nil
+		default:
+			return false, s.route()
+		}
+	})
+	s.cancelInUI(run)
+	close(answer)
+	require.Equal(s.t, before.Generation, s.route().Generation)
+	_, err := s.registry.Rollout(context.Background(), run.RunID)
+	require.True(s.t, lifecycle.Is(err, lifecycle.NotFound), "%v", err)
+}
+
+// cancelInUI cancels a run, which must end so and have given its claim back.
+func (s *served) cancelInUI(run started) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(s.t, s.temporal.CancelWorkflow(ctx, run.WorkflowID, run.RunID))
+	_, err := ended[steps.PromotionResult](s.world, run)
+	var canceled *temporal.CanceledError
+	require.ErrorAs(s.t, err, &canceled)
+	claims, err := s.registry.Claims(ctx, s.service)
+	require.NoError(s.t, err)
+	require.Empty(s.t, claims, "the claim is given back")
 }
 
 // A Reset in the Temporal UI does steps again that were done: before the first share, in the middle of a step, and after
