@@ -79,13 +79,7 @@ func (s signing) String() string {
 	if len(s.trusted) == 0 {
 		return "off: nothing is signed, nothing need be (signing.off)"
 	}
-	var ids []string
-	for _, key := range s.trusted {
-		if id := lifecycle.KeyID(key)[:12]; len(ids) == 0 || ids[0] != id { // the signer's may be among the files, too
-			ids = append(ids, id)
-		}
-	}
-	said := "asked for, by key " + strings.Join(ids, " or ")
+	said := "asked for, by key " + strings.Join(lifecycle.KeyNames(s.trusted), " or ")
 	switch {
 	case s.made != "":
 		return said + fmt.Sprintf("; what is made here is signed with %s", s.made)

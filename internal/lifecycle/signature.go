@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Types of what is signed.
@@ -36,6 +36,17 @@ const pkix = "\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"
 func KeyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(append([]byte(pkix), key...))
 	return hex.EncodeToString(sum[:])
+}
+
+// KeyNames gives the first digits of the keys' names, each once.
+func KeyNames(keys []ed25519.PublicKey) []string {
+	var names []string
+	for _, key := range keys {
+		if name := KeyID(key)[:12]; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Sign signs a text as being of a type.
@@ -167,9 +178,6 @@ func (r Release) VerifySigned(e Envelope, trusted []ed25519.PublicKey) error {
 
 // Unsigned is the error for what nobody signed whom this place trusts.
 func Unsigned(what string, trusted []ed25519.PublicKey) error {
-	ids := make([]string, len(trusted))
-	for i, key := range trusted {
-		ids[i] = KeyID(key)[:12]
-	}
-	return Errorf(Refused, "%s is not signed by a trusted key (%s); whoever holds such a key signs it with: refit sign", what, fmt.Sprint(ids))
+	return Errorf(Refused, "%s is not signed by a trusted key (%s); whoever holds such a key signs it with: refit sign",
+		what, strings.Join(KeyNames(trusted), " or "))
 }
