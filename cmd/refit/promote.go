@@ -266,6 +266,9 @@ func printStatus(w io.Writer, s control.StatusResult) {
 		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
 		if r.Shadow != nil {
 			fmt.Fprintf(w, "%-12s shadow step: %s\n", "", shadowLine(*r.Shadow))
+			for _, line := range r.Shadow.Verdict.Lines() {
+				fmt.Fprintf(w, "%-12s %s\n", "", line)
+			}
 		}
 		printJudged(w, s)
 	}

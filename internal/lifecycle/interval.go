@@ -61,6 +61,18 @@ func (v StepVerdict) Lines() []string {
 	return out
 }
 
+// Lines gives the verdict's intervals, one a line: of each metric how much oftener the candidate had its event, among the
+// pairs in which exactly one side had it.
+func (v ShadowVerdict) Lines() []string {
+	var out []string
+	for _, m := range v.Metrics {
+		if m.Ratio.Known() {
+			out = append(out, fmt.Sprintf("%s: in pairs in which one side had it, the candidate did %s times as often as stable (harm from %.3g)", m.Metric, m.Ratio, m.Tolerated))
+		}
+	}
+	return out
+}
+
 // Brief gives the verdict without its intervals, for where many of them have to fit.
 func (v StepVerdict) Brief() StepVerdict {
 	v.Odds = Interval{}

@@ -118,3 +118,34 @@ func TestIntervalsHoldTheTruthAtEveryLook(t *testing.T) {
 	m = lost(t, 20, every, 1, true, func(p float64) float64 { return tilt(p, 3) })
 	require.Greater(t, m.safe, 10)
 }
+
+// Among the pairs of a shadow step in which exactly one side failed the candidate's part has the odds of both rates' odds
+// ratio: the interval says what the verdict says, and holds it.
+func TestShadowIntervalsNeverContradictTheVerdict(t *testing.T) {
+	t.Parallel()
+	harmful, lost, runs := 0, 0, sized(150, 4000)
+	for seed := range runs {
+		w := twins{random: seeded(seed + 31_000), stable: 0.1, candidate: []float64{0.1, 0.3, 0.05}[seed%3]}
+		truth := w.candidate / (1 - w.candidate) / (w.stable / (1 - w.stable))
+		var pairs []Pair
+		for range 600 {
+			pairs = append(pairs, w.pair())
+		}
+		v, err := JudgeShadow(pairs, shadowed(nil), 0)
+		require.NoError(t, err)
+		for _, m := range v.Metrics {
+			if m.Metric == lifecycle.ScoreMetric {
+				continue // it bets on a mean, not on whose events they are
+			}
+			require.Equal(t, m.Harmful, m.Ratio.Known() && m.Ratio.Low >= m.Tolerated, "%+v", m)
+			if m.Metric == "errors" && (m.Ratio.Low >= truth || m.Ratio.High > 0 && m.Ratio.High <= truth) {
+				lost++
+			}
+			if m.Metric == "errors" && m.Harmful {
+				harmful++
+			}
+		}
+	}
+	require.Greater(t, harmful, runs/4)
+	require.LessOrEqual(t, float64(lost), 2*levels.Harm*float64(runs))
+}

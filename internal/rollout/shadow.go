@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -169,12 +170,15 @@ func weighScores(pairs []Pair, step lifecycle.ShadowStep, level, promote float64
 
 // weighPairs asks of the pairs in which exactly one side had an event: whose was it?
 func weighPairs(pairs []Pair, m lifecycle.MetricPolicy, level float64) (lifecycle.MetricVerdict, error) {
-	v := lifecycle.MetricVerdict{Metric: m.Name, Safety: 1}
+	v := lifecycle.MetricVerdict{Metric: m.Name, Safety: 1, Tolerated: m.Tolerated}
 	slowness, err := NewSlowness(SlowQuantile)
 	if err != nil {
 		return v, err
 	}
-	var harm stats.Excess
+	harm, under, err := watchOdds(m.Tolerated, level, m.Tolerated, level)
+	if err != nil {
+		return v, err
+	}
 	for _, p := range pairs {
 		candidate, stable := p.Candidate.had(m.Name), p.Stable.had(m.Name)
 		if m.Name == "slow" { // the candidate first: both are held against the same quantile
@@ -189,12 +193,13 @@ func weighPairs(pairs []Pair, m lifecycle.MetricPolicy, level float64) (lifecycl
 		} else {
 			v.StableEvents++
 		}
-		if err := harm.Observe(tilt(0.5, m.Tolerated), candidate); err != nil {
+		if err := errors.Join(harm.Observe(0.5, candidate), under.Observe(0.5, candidate)); err != nil {
 			return v, lifecycle.Errorf(lifecycle.Invalid, "an event of %s: %w", m.Name, err)
 		}
 	}
 	v.Harm = value(harm.Peak())
 	v.Harmful = harm.Peak() > stats.LogLevel(level)
+	v.Ratio = between(harm, under, level, level)
 	return v, nil
 }
 
