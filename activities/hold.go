@@ -89,7 +89,8 @@ type heldSoFar struct {
 	Renewed            time.Time     `json:"renewed"`    // when the lease was renewed last; zero: not yet
 	Served             int64         `json:"served"`     // for the canary, counted by the model servers
 
-	Verdict lifecycle.StepVerdict `json:"verdict,omitzero"` // of the newest look
+	Verdict lifecycle.StepVerdict    `json:"verdict,omitzero"` // of the newest look
+	Shadow  *lifecycle.ShadowVerdict `json:"shadow,omitempty"` // likewise, in a shadow step
 }
 
 func newHold(ctx context.Context, p Promotion, in steps.HoldInput) *hold {

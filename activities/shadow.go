@@ -174,6 +174,7 @@ func (s *shadowing) show(v lifecycle.ShadowVerdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.Progress = lifecycle.Progress{Time: time.Now(), Step: seen, Total: s.step.MinPairs, Message: v.Reason}
+	s.seen.Shadow = &v
 }
 
 // Pairs are scored in their order, so many in a look, and some at once.

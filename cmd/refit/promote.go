@@ -264,12 +264,7 @@ func printStatus(w io.Writer, s control.StatusResult) {
 	}
 	if r := s.Rollout; r != nil {
 		fmt.Fprintf(w, "rollout      %s\n", rolloutLine(*r))
-		if r.Shadow != nil {
-			fmt.Fprintf(w, "%-12s shadow step: %s\n", "", shadowLine(*r.Shadow))
-			for _, line := range r.Shadow.Verdict.Lines() {
-				fmt.Fprintf(w, "%-12s %s\n", "", line)
-			}
-		}
+		printShadowed(w, s)
 		printJudged(w, s)
 	}
 	for _, e := range s.Evaluations {
@@ -286,6 +281,21 @@ func printStatus(w io.Writer, s control.StatusResult) {
 		}
 		fmt.Fprintf(w, "%-12s %s\n", l.Claim.Loop, says)
 		fmt.Fprintf(w, "%-12s workflow %s, fence %d %s\n", "", l.Claim.Owner.WorkflowID, l.Claim.Fence, l.URL)
+	}
+}
+
+// printShadowed shows what the judge sees of the shadow step that goes on, else how it ended.
+func printShadowed(w io.Writer, s control.StatusResult) {
+	v := s.Shadowed
+	if v == nil && s.Rollout.Shadow != nil {
+		v = &s.Rollout.Shadow.Verdict
+	}
+	if v == nil {
+		return
+	}
+	fmt.Fprintf(w, "%-12s shadow step: %s\n", "", shadowLine(*v))
+	for _, line := range v.Lines() {
+		fmt.Fprintf(w, "%-12s %s\n", "", line)
 	}
 }
 
@@ -315,10 +325,10 @@ func stepLine(r lifecycle.Route) string {
 	return fmt.Sprintf("step %d", r.Step+1)
 }
 
-func shadowLine(s lifecycle.ShadowRecord) string {
-	line := fmt.Sprintf("%s: %s; %d pairs", s.Verdict.Decision, s.Verdict.Reason, s.Verdict.Pairs)
-	if s.Verdict.Scored > 0 {
-		line += fmt.Sprintf(", %d scored, the candidate %+.3g in the mean", s.Verdict.Scored, s.Verdict.Difference)
+func shadowLine(v lifecycle.ShadowVerdict) string {
+	line := fmt.Sprintf("%s: %s; %d pairs", v.Decision, v.Reason, v.Pairs)
+	if v.Scored > 0 {
+		line += fmt.Sprintf(", %d scored, the candidate %+.3g in the mean", v.Scored, v.Difference)
 	}
 	return line
 }

@@ -105,7 +105,7 @@ func rolloutBar(r steps.PromotionState, touched *lifecycle.Touched) string {
 func shadowBar(r steps.PromotionState) string {
 	line := fmt.Sprintf("shadow step, copies of %s of requests", r.Shadowing)
 	if r.Shadow != nil {
-		line = "shadow step is over: " + shadowLine(*r.Shadow)
+		line = "shadow step is over: " + shadowLine(r.Shadow.Verdict)
 	}
 	if r.Paused {
 		line += "  paused"

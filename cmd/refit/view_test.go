@@ -46,6 +46,10 @@ func TestStatusSaysWhereAShadowStepStands(t *testing.T) {
 	printStatus(&out, status)
 	require.Contains(t, out.String(), "at 0%, shadow step is over")
 	require.Contains(t, out.String(), "shadow step: roll-back: worse; 7 pairs\n")
+	out.Reset()
+	status.Shadowed = &lifecycle.ShadowVerdict{Decision: lifecycle.Hold, Reason: "3 of 100", Pairs: 4, Scored: 3}
+	printStatus(&out, status)
+	require.Contains(t, out.String(), "shadow step: hold: 3 of 100; 4 pairs, 3 scored, the candidate +0 in the mean\n")
 }
 
 func TestAViewSaysEverythingOnce(t *testing.T) {

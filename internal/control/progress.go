@@ -36,31 +36,39 @@ func progressOf(state *steps.State, pending []*workflowpb.PendingActivityInfo) *
 	return &lifecycle.Progress{Step: min(int64(state.Answered.Done)+answering, of), Total: of, Message: "answering"}
 }
 
-// judged gives what the judge said of the step that a promotion holds, as the holding step's heartbeat has it.
-func (c *Control) judged(ctx context.Context, claim *lifecycle.Claim) *lifecycle.StepVerdict {
+// judged gives what the judge said of the step that a promotion holds, or of its shadow step, as the holding step's
+// heartbeat has it.
+func (c *Control) judged(ctx context.Context, claim *lifecycle.Claim) (*lifecycle.StepVerdict, *lifecycle.ShadowVerdict) {
 	if claim == nil || c.cfg.Temporal == nil {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	described, err := c.cfg.Temporal.DescribeWorkflowExecution(ctx, claim.Owner.WorkflowID, "")
 	if err != nil || described.GetWorkflowExecutionInfo().GetFirstRunId() != claim.Owner.FirstRunID {
-		return nil
+		return nil, nil
 	}
 	return judgedBy(described.GetPendingActivities())
 }
 
-func judgedBy(pending []*workflowpb.PendingActivityInfo) *lifecycle.StepVerdict {
+func judgedBy(pending []*workflowpb.PendingActivityInfo) (*lifecycle.StepVerdict, *lifecycle.ShadowVerdict) {
 	for _, activity := range pending {
 		var held struct {
-			Verdict *lifecycle.StepVerdict `json:"verdict"`
+			Verdict *lifecycle.StepVerdict   `json:"verdict"`
+			Shadow  *lifecycle.ShadowVerdict `json:"shadow"`
 		}
 		payloads := activity.GetHeartbeatDetails().GetPayloads()
-		if activity.GetActivityType().GetName() == steps.HoldStep.Name && len(payloads) > 0 && json.Unmarshal(payloads[0].GetData(), &held) == nil {
-			return held.Verdict
+		if len(payloads) == 0 || json.Unmarshal(payloads[0].GetData(), &held) != nil {
+			continue
+		}
+		switch activity.GetActivityType().GetName() {
+		case steps.HoldStep.Name:
+			return held.Verdict, nil
+		case steps.HoldShadow.Name:
+			return nil, held.Shadow
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // RunningEvaluation is a gate that is being asked. Nobody holds a claim of it, because evaluations exclude nobody.

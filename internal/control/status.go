@@ -26,6 +26,7 @@ type StatusResult struct {
 	WayBack     WayBack                  `json:"way_back"`
 	Rollout     *lifecycle.Rollout       `json:"rollout,omitempty"`     // the newest
 	Judged      *lifecycle.StepVerdict   `json:"judged,omitempty"`      // of the step that is held, some seconds old; nil: none is, or Temporal does not tell
+	Shadowed    *lifecycle.ShadowVerdict `json:"shadowed,omitempty"`    // likewise, of the shadow step that goes on
 	Loops       []LoopStatus             `json:"loops"`                 // exclusive loops that are running
 	Evaluations []RunningEvaluation      `json:"evaluations,omitempty"` // that are running, as far as Temporal tells
 	Gateways    []registry.GatewayReport `json:"gateways"`              // live ones
@@ -80,7 +81,7 @@ func (c *Control) status(ctx context.Context, _ Caller, in StatusInput) (StatusR
 	var wait sync.WaitGroup
 	wait.Go(func() { out.Servers = c.servers(ctx, out.Route, out.Endpoints) })
 	wait.Go(func() { out.Evaluations = c.evaluations(ctx, in.Service) })
-	wait.Go(func() { out.Judged = c.judged(ctx, claimOf(claims, lifecycle.PromotionLoop)) })
+	wait.Go(func() { out.Judged, out.Shadowed = c.judged(ctx, claimOf(claims, lifecycle.PromotionLoop)) })
 	out.Loops = c.loops(ctx, claims)
 	wait.Wait()
 	out.WayBack = c.wayBack(ctx, declared, out.Route, out.Servers)
