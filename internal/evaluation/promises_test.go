@@ -270,7 +270,7 @@ func TestTheGateKeepsItsPromises(t *testing.T) {
 			size := fullEffort
 			if !full() {
 				short := 60 / len(s.trials)
-				size = effort{short, short/3 + 1, short/4 + 1}
+				size = effort{short, short/6 + 1, short/8 + 1}
 			}
 			seen := s.try(s.seed(), size).summed()
 			if s.kept != beyondIt {
