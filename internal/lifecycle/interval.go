@@ -65,6 +65,9 @@ func (v StepVerdict) Lines() []string {
 // pairs in which exactly one side had it.
 func (v ShadowVerdict) Lines() []string {
 	var out []string
+	if v.Between.Known() {
+		out = append(out, fmt.Sprintf("score: the candidate's less stable's is %+.3g to %+.3g in the mean", v.Between.Low, v.Between.High))
+	}
 	for _, m := range v.Metrics {
 		if m.Ratio.Known() {
 			out = append(out, fmt.Sprintf("%s: in pairs in which one side had it, the candidate did %s times as often as stable (harm from %.3g)", m.Metric, m.Ratio, m.Tolerated))

@@ -31,8 +31,8 @@ func TestAVerdictSaysWhatItsIntervalsAreHeldAgainst(t *testing.T) {
 		"errors: the canary's risk is 0.4 to 1.9 times stable's (harm from 1, safe to 3); its rate is 0.3% to 4% (safe to 2%), stable's anything",
 		"share: the odds to be served the canary are 0.9 to 1.2 times those allowed (too many from 1)",
 	}, v.Lines())
-	shadow := ShadowVerdict{Metrics: []MetricVerdict{{Metric: ScoreMetric}, {Metric: "errors", Ratio: Interval{Low: 0.4, LowLevel: 0.01}, Tolerated: 1}}}
-	require.Equal(t, []string{"errors: in pairs in which one side had it, the candidate did over 0.4 times as often as stable (harm from 1)"}, shadow.Lines())
+	shadow := ShadowVerdict{Between: Interval{-0.25, 0.5, 0.05, 0.01}, Metrics: []MetricVerdict{{Metric: ScoreMetric}, {Metric: "errors", Ratio: Interval{Low: 0.4, LowLevel: 0.01}, Tolerated: 1}}}
+	require.Equal(t, []string{"score: the candidate's less stable's is -0.25 to +0.5 in the mean", "errors: in pairs in which one side had it, the candidate did over 0.4 times as often as stable (harm from 1)"}, shadow.Lines())
 	brief := v.Brief()
 	require.Empty(t, brief.Lines())
 	require.Equal(t, StepVerdict{Reason: "why", Metrics: []MetricVerdict{{Metric: "errors"}}}, brief)

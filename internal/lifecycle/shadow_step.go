@@ -128,6 +128,10 @@ type ShadowVerdict struct {
 	Unkept     int64           `json:"unkept,omitempty"` // of them, whose texts were not kept and so have no score
 	Difference float64         `json:"difference"`       // mean of the candidate's score less stable's, of scored pairs
 	Metrics    []MetricVerdict `json:"metrics,omitempty"`
+
+	// Between is of the mean difference, from -1 to 1. High is at or under the negative of the drop that is tolerated if and
+	// only if the score is harmful, Low at or over the negative of the margin if and only if it is safe.
+	Between Interval `json:"between,omitzero"`
 }
 
 // ShadowRecord is a rollout's shadow step as it went.

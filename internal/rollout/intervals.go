@@ -47,3 +47,35 @@ func (s *side) rate(level float64) (lifecycle.Interval, error) {
 	}
 	return lifecycle.Interval{Low: low, High: high, LowLevel: level, HighLevel: level}, nil
 }
+
+// differenceBetween gives the mean differences of scores that the bets of weighScores do not reject: under the low end the
+// proof that it is safe would stand now, over the high one harm was found once. Bets against a bar win less the higher it is.
+func differenceBetween(differences []float64, low, high float64) lifecycle.Interval {
+	bets := func(bar, sign float64) (all stats.Above) {
+		for _, d := range differences {
+			_ = all.Observe((1+sign*d)/2, bar) // both were observed before
+		}
+		return all
+	}
+	safe := func(mean float64) bool {
+		all := bets((1+mean)/2, 1)
+		return all.Log() > stats.LogLevel(low)
+	}
+	harmful := func(mean float64) bool {
+		all := bets((1-mean)/2, -1)
+		return all.Peak() > stats.LogLevel(high)
+	}
+	return lifecycle.Interval{Low: edge(-1, 1, safe), High: edge(1, -1, harmful), LowLevel: low, HighLevel: high}
+}
+
+// edge gives the last mean on the way from one end to the other at which outside holds, to a ten thousandth, on the safe side.
+func edge(from, to float64, outside func(float64) bool) float64 {
+	for range 15 {
+		if middle := (from + to) / 2; outside(middle) {
+			from = middle
+		} else {
+			to = middle
+		}
+	}
+	return from
+}

@@ -123,7 +123,7 @@ func TestIntervalsHoldTheTruthAtEveryLook(t *testing.T) {
 // ratio: the interval says what the verdict says, and holds it.
 func TestShadowIntervalsNeverContradictTheVerdict(t *testing.T) {
 	t.Parallel()
-	harmful, lost, runs := 0, 0, sized(150, 4000)
+	harmful, lost, wrong, runs := 0, 0, 0, sized(150, 4000)
 	for seed := range runs {
 		w := twins{random: seeded(seed + 31_000), stable: 0.1, candidate: []float64{0.1, 0.3, 0.05}[seed%3]}
 		truth := w.candidate / (1 - w.candidate) / (w.stable / (1 - w.stable))
@@ -134,8 +134,13 @@ func TestShadowIntervalsNeverContradictTheVerdict(t *testing.T) {
 		v, err := JudgeShadow(pairs, shadowed(nil), 0)
 		require.NoError(t, err)
 		for _, m := range v.Metrics {
-			if m.Metric == lifecycle.ScoreMetric {
-				continue // it bets on a mean, not on whose events they are
+			if step := shadowed(nil).Shadow; m.Metric == lifecycle.ScoreMetric {
+				require.Equal(t, m.Harmful, v.Between.High <= -step.Tolerated, "%+v", v.Between)
+				require.Equal(t, m.Safe, v.Between.Low >= -step.Margin, "%+v", v.Between)
+				if mean := w.better - w.worse; seed%3 == 0 && (v.Between.Low >= mean || v.Between.High <= mean) {
+					wrong++
+				}
+				continue
 			}
 			require.Equal(t, m.Harmful, m.Ratio.Known() && m.Ratio.Low >= m.Tolerated, "%+v", m)
 			if m.Metric == "errors" && (m.Ratio.Low >= truth || m.Ratio.High > 0 && m.Ratio.High <= truth) {
@@ -148,4 +153,5 @@ func TestShadowIntervalsNeverContradictTheVerdict(t *testing.T) {
 	}
 	require.Greater(t, harmful, runs/4)
 	require.LessOrEqual(t, float64(lost), 2*levels.Harm*float64(runs))
+	require.LessOrEqual(t, float64(wrong), (levels.Harm+levels.Promote)*float64(runs)/3)
 }

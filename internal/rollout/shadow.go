@@ -133,6 +133,7 @@ func weighScores(pairs []Pair, step lifecycle.ShadowStep, level, promote float64
 	v := lifecycle.MetricVerdict{Metric: lifecycle.ScoreMetric, Required: step.Required}
 	var harm, safety stats.Above
 	sum, waits := 0.0, false
+	var differences []float64
 	for i, p := range pairs {
 		if p.Unkept {
 			out.Unkept++
@@ -152,6 +153,7 @@ func weighScores(pairs []Pair, step lifecycle.ShadowStep, level, promote float64
 			return v, lifecycle.Errorf(lifecycle.Invalid, "the scores of pair %d: %w", i, err)
 		}
 		sum += d
+		differences = append(differences, d)
 		out.Scored++
 		if d < 0 {
 			v.CanaryEvents++
@@ -165,6 +167,15 @@ func weighScores(pairs []Pair, step lifecycle.ShadowStep, level, promote float64
 	v.Harm, v.Safety = value(harm.Peak()), value(safety.Log())
 	v.Harmful = harm.Peak() > stats.LogLevel(level)
 	v.Safe = safety.Log() > stats.LogLevel(promote)
+	if out.Scored > 0 {
+		out.Between = differenceBetween(differences, promote, level)
+		if v.Harmful { // what is decided is exact
+			out.Between.High = min(out.Between.High, -step.Tolerated)
+		}
+		if v.Safe {
+			out.Between.Low = max(out.Between.Low, -step.Margin)
+		}
+	}
 	return v, nil
 }
 
