@@ -30,7 +30,7 @@ type events struct {
 }
 
 func newEvents(r io.Reader, max int) *events {
-	return &events{r: bufio.NewReaderSize(r, 4<<10), max: max}
+	return &events{r: bufio.NewReaderSize(r, 2<<10), max: max}
 }
 
 // next gives the next event. At the end it gives io.EOF, or io.ErrUnexpectedEOF where the stream ended

@@ -64,6 +64,7 @@ func newClient() *http.Client {
 			DialContext:         dialer(&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}),
 			MaxIdleConns:        4096,
 			MaxIdleConnsPerHost: 1024,
+			ReadBufferSize:      2 << 10,
 			IdleConnTimeout:     90 * time.Second,
 			TLSHandshakeTimeout: 5 * time.Second,
 			DisableCompression:  true,

@@ -39,6 +39,9 @@ func (e limitError) Unwrap() error { return e.counts }
 
 // overdue says whether a request's time is over, which is not its client's having left.
 func overdue(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
 	var over limitError
 	return errors.As(context.Cause(ctx), &over)
 }

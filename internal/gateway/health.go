@@ -24,11 +24,12 @@ const (
 
 // attemptOf reads what an answer's end says of the server that was asked.
 func attemptOf(ctx context.Context, result answer.Result, err error) attempt {
+	if err == nil {
+		return serverAnswered
+	}
 	var said *answer.UpstreamError
 	var connection *url.Error
 	switch {
-	case err == nil:
-		return serverAnswered
 	case result.Latency.Model == 0: // it was not asked
 		return serverUnasked
 	case answer.TooSlow(err):

@@ -241,6 +241,13 @@ func measure(ctx context.Context, o settings) error {
 	defer f.stop()
 	result := Result{LeftOut: f.left}
 	say := func(line string) { fmt.Fprintln(os.Stderr, line) }
+	if o.wants(held) { // before anything else: a process that has worked holds garbage, which would count as idle
+		waves, err := contest.Waves(f.proxy(refit), 1000, 10, 5)
+		if err != nil {
+			return err
+		}
+		result.addWaves(waves)
+	}
 	var reference map[string][]contest.Sample
 	for _, s := range contest.Scenarios() {
 		if !o.wants(s.Name) {
@@ -275,7 +282,7 @@ const (
 	captures    = "capture"
 )
 
-// rest measures latency, memory and allocations.
+// rest measures latency, capture and allocations.
 func (f *field) rest(ctx context.Context, o settings, reference map[string][]contest.Sample, result *Result) error {
 	if o.wants(latency) && reference != nil {
 		if err := f.latency(ctx, o, reference, result); err != nil {
@@ -287,17 +294,10 @@ func (f *field) rest(ctx context.Context, o settings, reference map[string][]con
 			return err
 		}
 	}
-	own := f.proxy(refit)
-	if o.wants(held) {
-		waves, err := contest.Waves(own, 1000, 3)
-		if err != nil {
-			return err
-		}
-		result.addWaves(waves)
-	}
 	if !o.wants(allocations) {
 		return nil
 	}
+	own := f.proxy(refit)
 	each, err := contest.AllocationsPerEvent(ctx, own, "http://"+own.Address+"/metrics")
 	if err != nil {
 		return err

@@ -58,9 +58,9 @@ type Held struct {
 	PerHeld  float64
 }
 
-// Waves opens so many streams at once, several times, and gives what each wave holds over the idle process. A wave before
-// them is not counted: it brings the heap to its size.
-func Waves(p Proxy, streams, waves int) ([]Held, error) {
+// Waves opens so many streams at once, several times, and gives what each wave holds over the idle process, which nobody
+// asked anything before. The first waves are not counted: they bring the heap to its size, room for garbage included.
+func Waves(p Proxy, streams, waves, uncounted int) ([]Held, error) {
 	s := Scenario{Name: "held", Prompt: 100, Chunks: 40, Pace: 100 * time.Millisecond}
 	bodies := s.Bodies(p.Model)
 	idle, err := p.Process.Resident()
@@ -68,7 +68,7 @@ func Waves(p Proxy, streams, waves int) ([]Held, error) {
 		return nil, err
 	}
 	var all []Held
-	for wave := range waves + 1 {
+	for wave := range uncounted + waves {
 		var resident int64
 		var readErr error
 		count := load.Hold(s.target(p, bodies), streams, func() { resident, readErr = p.Process.Resident() })
@@ -78,7 +78,7 @@ func Waves(p Proxy, streams, waves int) ([]Held, error) {
 		if count.Faults > 0 {
 			return nil, fmt.Errorf("%d of %d held streams failed, the first: %s", count.Faults, streams, count.Fault)
 		}
-		if wave == 0 {
+		if wave < uncounted {
 			continue
 		}
 		all = append(all, Held{Streams: streams, Resident: resident, PerHeld: float64(resident-idle) / float64(streams)})
