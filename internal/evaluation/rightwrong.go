@@ -9,12 +9,11 @@ import (
 // pairing is what right and wrong answers are compared by.
 type pairing struct {
 	differences []stats.Total // candidate minus baseline, a group each
-	before      []stats.Total // the baseline's scores, likewise
 	byGroups    bool          // limits by the groups' own spread are taken beside those by counts
 }
 
 func (t *tally) pairing() pairing {
-	return pairing{differences: t.differences, before: t.before, byGroups: t.grouped() || t.samples > 1}
+	return pairing{differences: t.differences, byGroups: t.grouped() || t.samples > 1}
 }
 
 // weighing is a pairing summed up, as its groups count.
@@ -29,7 +28,7 @@ func (p pairing) weigh() (weighing, error) {
 	w := weighing{pairing: p, counts: countsOf(p.differences), effect: 1}
 	var err error
 	if p.byGroups {
-		w.effect, err = p.effect(w.counts)
+		w.effect, err = p.effect()
 	}
 	w.effective = w.counts.Over(w.effect)
 	return w, err
@@ -46,18 +45,33 @@ func countsOf(differences []stats.Total) stats.Pairs {
 	return stats.Pairs{Better: (squares + sum) / 2, Worse: (squares - sum) / 2, N: n}
 }
 
-// enoughDiscordant is from how many differing cases their own design effect is trusted alone.
-const enoughDiscordant = 10
+// enoughDiffering is from how many differing groups their own design effect is trusted.
+const enoughDiffering = 15
 
-// effect gives the design effect of the differences. Where too few cases differ to tell how they hang
-// together, it is at least that of the baseline's scores.
-func (p pairing) effect(counts stats.Pairs) (float64, error) {
+// few says whether too few groups differ to tell how cases hang together. A drop may then come in whole groups, of which
+// the sample shows none.
+func (p pairing) few() bool {
+	differing := 0
+	for _, d := range p.differences {
+		if d.Sum != 0 || d.Squares != 0 {
+			differing++
+		}
+	}
+	return p.byGroups && differing < enoughDiffering
+}
+
+// effect gives the design effect of the differences; where too few groups differ it is that of groups whose cases all
+// come out alike, so that a group counts as one case.
+func (p pairing) effect() (float64, error) {
 	effect, err := stats.DesignEffect(p.differences)
-	if err != nil || counts.Better+counts.Worse >= enoughDiscordant {
+	if err != nil || !p.few() {
 		return effect, err
 	}
-	own, err := stats.DesignEffect(p.before)
-	return max(effect, own), err
+	var n, squares float64
+	for _, d := range p.differences {
+		n, squares = n+d.N, squares+d.N*d.N
+	}
+	return max(effect, squares/n), nil
 }
 
 // limits gives the limits of the difference, each one-sided at Level. Tango's score test knows nothing of how few
@@ -73,8 +87,11 @@ func (w weighing) limits() (low, high float64, err error) {
 	if low, err = stats.TangoLower(w.effective, level); err != nil {
 		return 0, 0, err
 	}
-	if high, err = stats.TangoUpper(w.effective, level); err != nil || !w.spread() {
-		return low, high, err
+	if high, err = stats.TangoUpper(w.effective, level); err != nil {
+		return 0, 0, err
+	}
+	if !w.spread() {
+		return low, high, nil
 	}
 	limits, err := stats.ClusterLimits(w.differences, Level)
 	return min(low, limits.Low), max(high, limits.High), err

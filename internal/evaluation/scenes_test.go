@@ -81,7 +81,7 @@ func late() []scene {
 	fewEach := trial{kind: Cloze, items: 250, perGroup: 1, baseline: 0.7, flips: 0.025, margin: 0.045}
 	half := trial{kind: Cloze, items: 900, perGroup: 1, baseline: 0.5, flips: 0.5, margin: 0.065}
 	uneven := trial{kind: NextToken, items: 304, perGroup: 4, uneven: true, baseline: 0.6, flips: 0.15, within: 0.7, margin: 0.1}
-	fewGroups := trial{kind: NextToken, items: 200, perGroup: 10, uneven: true, baseline: 0.7, flips: 0.04, within: 0.5, margin: 0.085}
+	fewGroups := trial{kind: NextToken, items: 200, perGroup: 10, uneven: true, baseline: 0.7, flips: 0.04, within: 0.5, margin: 0.22}
 	flaky := trial{kind: Cloze, items: 150, perGroup: 1, samples: 4, baseline: 0.6, flips: 0.06, flaky: 0.5, margin: 0.078}
 	nested := trial{kind: Cloze, items: 360, perGroup: 6, uneven: true, samples: 2, baseline: 0.6, flips: 0.03, within: 0.4, flaky: 0.15, margin: 0.042}
 	scores := trial{kind: BitsPerByte, items: 165, perGroup: 3, baseline: -2, flips: 0.5, within: 0.7, margin: 0.16}
@@ -128,9 +128,9 @@ func fresh() []scene {
 	}
 }
 
-// hopeless are scenes in which too little is seen of how cases hang together. A drop comes in few and large clumps, which the
-// sample may not show.
+// hopeless are scenes in which too little is seen of how cases hang together to print a margin that is cleared in 8 of 10
+// tries. A drop comes in few and large clumps, which the sample may not show.
 func hopeless() []scene {
-	fewGroups := trial{kind: NextToken, items: 200, perGroup: 10, uneven: true, baseline: 0.7, flips: 0.04, within: 0.5, margin: 0.085}
+	fewGroups := trial{kind: NextToken, items: 200, perGroup: 10, uneven: true, baseline: 0.7, flips: 0.04, within: 0.5, margin: 0.22}
 	return []scene{{name: "in 20 groups of 5 and 15, 4% differ", trials: many(1, fewGroups), level: Level}}
 }
