@@ -36,7 +36,7 @@
 // is it proven that the drop is smaller than the margin? Regress: is a drop proven at all? For scores of 0
 // or 1 the pass question is Tango's score test and the drop question McNemar's exact test. Where cases are grouped or
 // asked repeatedly both take counts divided by the design effect (Rao and Scott), Tango's at the level of t with groups
-// - 1 degrees of freedom, and t over groups must agree; where fewer than 15 groups differ, a group counts as one case. For other scores: the lower of the BCa limit over resampled
+// - 1 degrees of freedom, and t over groups must agree; where some groups differ and fewer than 15, a group counts as one case. For other scores: the lower of the BCa limit over resampled
 // groups and the t limit, and the larger p-value of both. Where the suite or the policy asks for exact limits: betting
 // on groups, for any scores between 0 and 1. Pass takes 5% in each capability, because all must pass; regress takes 5%
 // over all capabilities (Holm). Neither is underpowered. In all: error if any error, else regress if any, else pass if

@@ -74,6 +74,7 @@ func (i imagined) chance(margin float64) (float64, error) {
 	passed, rounds := 0, i.imagining(len(i.differences))
 	for range rounds {
 		copy(drawn.differences, i.differences)
+		copy(drawn.before, i.before)
 		drawn.swap(random)
 		low, err := drawn.low()
 		if err != nil {
@@ -210,7 +211,7 @@ func (i imagined) random() *rand.Rand {
 
 // drawing is a place to draw gates of so many groups in.
 func (i imagined) drawing(groups int) drawn {
-	return drawn{pairing{differences: make([]stats.Total, groups), byGroups: i.byGroups}, i.p}
+	return drawn{pairing{differences: make([]stats.Total, groups), before: make([]stats.Total, groups), byGroups: i.byGroups}, i.p}
 }
 
 // drawn is a gate that is imagined.
@@ -236,7 +237,7 @@ func (d drawn) swap(random *rand.Rand) {
 func (i imagined) redraw(d drawn, random *rand.Rand) {
 	for g := range d.differences {
 		from := random.IntN(len(i.differences))
-		d.differences[g] = i.differences[from]
+		d.differences[g], d.before[g] = i.differences[from], i.before[from]
 	}
 	for _, m := range i.more(random) {
 		g := &d.differences[random.IntN(len(d.differences))]

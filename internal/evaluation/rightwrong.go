@@ -9,11 +9,12 @@ import (
 // pairing is what right and wrong answers are compared by.
 type pairing struct {
 	differences []stats.Total // candidate minus baseline, a group each
+	before      []stats.Total // the baseline's scores, likewise
 	byGroups    bool          // limits by the groups' own spread are taken beside those by counts
 }
 
 func (t *tally) pairing() pairing {
-	return pairing{differences: t.differences, byGroups: t.grouped() || t.samples > 1}
+	return pairing{differences: t.differences, before: t.before, byGroups: t.grouped() || t.samples > 1}
 }
 
 // weighing is a pairing summed up, as its groups count.
@@ -48,30 +49,27 @@ func countsOf(differences []stats.Total) stats.Pairs {
 // enoughDiffering is from how many differing groups their own design effect is trusted.
 const enoughDiffering = 15
 
-// few says whether too few groups differ to tell how cases hang together. A drop may then come in whole groups, of which
-// the sample shows none.
-func (p pairing) few() bool {
-	differing := 0
+// effect gives the design effect of the differences. Where too few groups differ to tell how cases hang together, a drop
+// may come in whole groups, of which the sample shows none, and a group counts as one case. Where none differs at all it is
+// that of the baseline's scores.
+func (p pairing) effect() (float64, error) {
+	effect, err := stats.DesignEffect(p.differences)
+	var differing int
+	var n, squares float64
 	for _, d := range p.differences {
 		if d.Sum != 0 || d.Squares != 0 {
 			differing++
 		}
-	}
-	return p.byGroups && differing < enoughDiffering
-}
-
-// effect gives the design effect of the differences; where too few groups differ it is that of groups whose cases all
-// come out alike, so that a group counts as one case.
-func (p pairing) effect() (float64, error) {
-	effect, err := stats.DesignEffect(p.differences)
-	if err != nil || !p.few() {
-		return effect, err
-	}
-	var n, squares float64
-	for _, d := range p.differences {
 		n, squares = n+d.N, squares+d.N*d.N
 	}
-	return max(effect, squares/n), nil
+	switch {
+	case err != nil || differing >= enoughDiffering:
+		return effect, err
+	case differing > 0:
+		return max(effect, squares/n), nil
+	}
+	own, err := stats.DesignEffect(p.before)
+	return max(effect, own), err
 }
 
 // limits gives the limits of the difference, each one-sided at Level. Tango's score test knows nothing of how few

@@ -18,6 +18,7 @@ type tally struct {
 	weight              float64 // of the cases, in all
 	groups              map[string]int
 	differences         []stats.Total // candidate minus baseline, a group each
+	before              []stats.Total // the baseline's scores, likewise
 	candidate, baseline float64       // sums of mean scores
 	beyond              bool          // a score lies outside of 0 to 1
 	pairwise            *Pairwise     // where the sides' answers were compared with one another
@@ -86,7 +87,7 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 	if !known {
 		at = len(t.differences)
 		t.groups[c.Group] = at
-		t.differences = append(t.differences, stats.Total{})
+		t.differences, t.before = append(t.differences, stats.Total{}), append(t.before, stats.Total{})
 	}
 	t.label(c)
 	t.cases++
@@ -95,6 +96,7 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 	t.weight += weight
 	after, before := spreadOf(candidate), spreadOf(baseline)
 	t.differences[at].AddTimes(after.mean-before.mean, weight)
+	t.before[at].AddTimes(before.mean, weight)
 	t.beyond = t.beyond || min(after.low, before.low) < 0 || max(after.high, before.high) > 1
 	t.candidate += weight * after.mean
 	t.baseline += weight * before.mean
