@@ -154,9 +154,7 @@ func (e Evaluation) ask(ctx context.Context, in steps.AnswerInput, suite evaluat
 			if unscored(a) {
 				return
 			}
-			if err := parts.add(ctx, a); err != nil {
-				orDefault(e.Log).WarnContext(ctx, "answers are not kept yet for another worker", "error", err)
-			}
+			parts.add(ctx, a)
 			if unfinished == nil {
 				return
 			}

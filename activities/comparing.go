@@ -65,21 +65,16 @@ func (e Evaluation) Compare(ctx context.Context, in steps.CompareInput) (steps.C
 		Compared: func(c evaluation.Comparison) {
 			compared++
 			progress.set(lifecycle.Progress{Step: min(int64(len(have))+compared, total), Total: total, Message: "comparing"})
-			if c.Error != "" {
-				return
-			}
-			if err := parts.add(ctx, c); err != nil {
-				orDefault(e.Log).WarnContext(ctx, "comparisons are not kept yet for another worker", "error", err)
+			if c.Error == "" {
+				parts.add(ctx, c)
 			}
 		},
 	})
 	if err != nil {
 		return steps.CompareResult{}, lifecycle.Wrap(cmp.Or(stopped(ctx), err), "compare releases %s and %s", in.Candidate.Short(), in.Baseline.Short())
 	}
-	digest, n, err := e.keepLines(ctx, as, func(w io.Writer) (int, error) {
-		return len(list), evaluation.Comparisons{Suite: in.Suite, Candidate: in.Candidate, Baseline: in.Baseline, List: list}.Write(w)
-	})
-	return steps.CompareResult{Comparisons: digest, Pairs: n, Reused: compared == 0}, err
+	digest, err := parts.whole(ctx, list)
+	return steps.CompareResult{Comparisons: digest, Pairs: len(list), Reused: compared == 0}, err
 }
 
 func (e Evaluation) comparisonParts(as linesOf, in steps.CompareInput) *parts[evaluation.Comparison] {

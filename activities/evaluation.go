@@ -233,7 +233,7 @@ func (e Evaluation) Judge(ctx context.Context, in steps.JudgeGateInput) (lifecyc
 	verdict.Report, err = e.keepReport(ctx, report, lifecycle.Artifact{
 		ArtifactRef: lifecycle.ArtifactRef{Kind: lifecycle.ReportArtifact}, Service: in.Service, MadeBy: in.By, Parents: unique(parents),
 		Labels: map[string]string{
-			reportLabel: "gate", "candidate": string(in.Plan.Candidate), "baseline": string(in.Plan.Baseline),
+			reportLabel: "gate", candidateLabel: string(in.Plan.Candidate), baselineLabel: string(in.Plan.Baseline),
 			suiteLabel: string(in.Plan.Suite), "outcome": string(verdict.Outcome),
 		},
 	})

@@ -45,21 +45,16 @@ func (e Evaluation) Label(ctx context.Context, in steps.LabelInput) (steps.Label
 		Labelled: func(l evaluation.Label) {
 			fresh++
 			progress.set(lifecycle.Progress{Step: min(int64(len(have))+fresh, total), Total: total, Message: "holding scorers against people"})
-			if l.Error != "" {
-				return
-			}
-			if err := parts.add(ctx, l); err != nil {
-				orDefault(e.Log).WarnContext(ctx, "labels are not kept yet for another worker", "error", err)
+			if l.Error == "" {
+				parts.add(ctx, l)
 			}
 		},
 	})
 	if err != nil {
 		return steps.LabelResult{}, cmp.Or(stopped(ctx), err)
 	}
-	digest, n, err := e.keepLines(ctx, as, func(w io.Writer) (int, error) {
-		return len(list), evaluation.Labels{Suite: in.Suite, List: list}.Write(w)
-	})
-	return steps.LabelResult{Labels: digest, Answers: n, Reused: fresh == 0}, err
+	digest, err := parts.whole(ctx, list)
+	return steps.LabelResult{Labels: digest, Answers: len(list), Reused: fresh == 0}, err
 }
 
 func labelParts(e Evaluation, as linesOf, suite lifecycle.Digest) *parts[evaluation.Label] {

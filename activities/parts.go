@@ -142,25 +142,34 @@ func (p *parts[T]) start(total int) {
 }
 
 // add notes what was got. What cannot be kept now is kept with the next part; the step goes on.
-func (p *parts[T]) add(ctx context.Context, v T) error {
+func (p *parts[T]) add(ctx context.Context, v T) {
 	p.pending = append(p.pending, v)
 	after := p.e.PartAfter
 	if after == 0 {
 		after = partAfter
 	}
 	if len(p.pending) < p.size || time.Since(p.last) < after {
-		return nil
+		return
 	}
 	p.last = time.Now()
 	as := p.as
 	as.labels, as.file = p.labels(), partFile
-	_, _, err := p.e.keepLines(ctx, as, func(w io.Writer) (int, error) { return len(p.pending), p.write(w, p.pending) })
-	if err != nil {
-		return err
+	if _, err := p.keep(ctx, as, p.pending); err != nil {
+		orDefault(p.e.Log).WarnContext(ctx, p.as.labels[reportLabel]+" are not kept yet for another worker", "error", err)
+		return
 	}
 	p.next++
 	p.pending = nil
-	return nil
+}
+
+// whole keeps all that there is to keep.
+func (p *parts[T]) whole(ctx context.Context, list []T) (lifecycle.Digest, error) {
+	return p.keep(ctx, p.as, list)
+}
+
+func (p *parts[T]) keep(ctx context.Context, as linesOf, list []T) (lifecycle.Digest, error) {
+	digest, _, err := p.e.keepLines(ctx, as, func(w io.Writer) (int, error) { return len(list), p.write(w, list) })
+	return digest, err
 }
 
 func (p *parts[T]) labels() map[string]string {

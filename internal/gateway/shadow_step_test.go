@@ -120,19 +120,7 @@ func TestAShadowStepUsesUsersServersOnlyWhereItMay(t *testing.T) {
 	t.Parallel()
 	for shared, want := range map[bool]int{false: 0, true: 1} {
 		w, server, candidate := shadowStep(t, func(s *lifecycle.ShadowStep) { s.Shared = shared })
-		w.store.change(func(s *store) { // stable moves onto the candidate's server
-			for i := range s.endpoints {
-				if s.endpoints[i].Release == candidate.ID() {
-					s.endpoints[i].URL = w.upstream.server.URL
-				}
-			}
-		})
-		l := w.gateway.lane("docs")
-		w.await(func() bool {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return l.canary.servers()[0].URL == w.upstream.server.URL
-		})
+		w.movesToStablesServer(candidate)
 		require.Equal(t, http.StatusOK, w.ask(chatPath, chat("one", 0), "").Code)
 		w.stop()
 		_, shadows := w.pairs()

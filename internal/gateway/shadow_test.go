@@ -187,24 +187,29 @@ func TestAShadowsTimeAndRateAreBounded(t *testing.T) {
 }
 
 // What users' answers come from gets no copies: their servers, and a release whose requests are counted as theirs.
+// movesToStablesServer lets a release be served by the server that stable has, and waits until the gateway knows.
+func (w *world) movesToStablesServer(release lifecycle.Release) {
+	w.store.change(func(s *store) {
+		for i := range s.endpoints {
+			if s.endpoints[i].Release == release.ID() {
+				s.endpoints[i].URL = w.upstream.server.URL
+			}
+		}
+	})
+	l := w.gateway.lane("docs")
+	w.await(func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.bundles[release.ID()].servers()[0].URL == w.upstream.server.URL
+	})
+}
+
 func TestAShadowTakesNothingFromUsers(t *testing.T) {
 	t.Parallel()
 	t.Run("a server that stable uses", func(t *testing.T) {
 		t.Parallel()
 		w, server, release, _ := castsShadows(t, nil)
-		w.store.change(func(s *store) {
-			for i := range s.endpoints {
-				if s.endpoints[i].Release == release.ID() {
-					s.endpoints[i].URL = w.upstream.server.URL
-				}
-			}
-		})
-		l := w.gateway.lane("docs")
-		w.await(func() bool {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return l.bundles[release.ID()].servers()[0].URL == w.upstream.server.URL
-		})
+		w.movesToStablesServer(release)
 		require.Equal(t, http.StatusOK, w.ask(chatPath, chat("one", 0), "").Code)
 		w.await(func() bool { return w.dropped("no_server") == 1 })
 		require.Empty(t, server.asked())
