@@ -51,9 +51,15 @@ await few.chat.completions.create(ask('hello'));
 await fails(429, () => few.chat.completions.create(ask('hello')));
 await fails(401, () => client.withOptions({ apiKey: 'refit-wrong' }).chat.completions.create(ask('hello')));
 
-const leave = () => AbortSignal.timeout(100);
-await assert.rejects(() => client.chat.completions.create(ask('wait'), { signal: leave() }), OpenAI.APIUserAbortError);
+await assert.rejects(
+  () => client.chat.completions.create(ask('wait'), { signal: AbortSignal.timeout(100) }),
+  OpenAI.APIUserAbortError,
+);
+const reader = new AbortController();
 let seen = 0; // a stream that its reader leaves ends without an error
-for await (const _ of await client.chat.completions.create(ask('wait', { stream: true }), { signal: leave() })) seen++;
+for await (const _ of await client.chat.completions.create(ask('wait', { stream: true }), { signal: reader.signal })) {
+  seen++;
+  reader.abort();
+}
 assert.equal(seen, 1);
 console.log('openai-node: all well');

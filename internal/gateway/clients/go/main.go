@@ -149,16 +149,17 @@ func leaving(ctx context.Context, client openai.Client) error {
 	if _, err := client.Chat.Completions.New(short, ask("wait")); !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("a time-out was expected: %w", err)
 	}
-	reading, leave := context.WithTimeout(ctx, 500*time.Millisecond)
+	reading, leave := context.WithCancel(ctx)
 	defer leave()
 	stream := client.Chat.Completions.NewStreaming(reading, ask("wait"))
 	first := stream.Next()
+	leave()
 	for stream.Next() {
 	}
 	if !first {
 		return errors.New("the first event came only with the next")
 	}
-	if err := stream.Err(); !errors.Is(err, context.DeadlineExceeded) {
+	if err := stream.Err(); !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("a stream that was left: %w", err)
 	}
 	return nil
