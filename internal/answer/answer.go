@@ -198,14 +198,14 @@ func (b *Bundle) SearchDocuments(ctx context.Context, query string, k int) ([]st
 // passagesPerDocument is how many passages are looked at to find one document: long ones have several.
 const passagesPerDocument = 4
 
-// Do answers one request: what the model server said goes to sink, what came of it into the result. See
+// Do answers one request: what the model server said goes to sink, what came of it into the result, which is never nil. See
 // the package's description for what an error before and after Sink.Start means.
-func (p *Path) Do(ctx context.Context, b *Bundle, up Upstream, request Request, sink Sink) (Result, error) {
+func (p *Path) Do(ctx context.Context, b *Bundle, up Upstream, request Request, sink Sink) (*Result, error) {
 	began := p.settings.Now()
 	run := &run{path: p, bundle: b, sink: sink}
 	err := run.do(ctx, up, request)
 	run.result.Latency.Total = p.settings.Now().Sub(began).Seconds()
 	run.result.Output = string(run.output)
 	run.conclude(ctx, err)
-	return run.result, err
+	return &run.result, err
 }

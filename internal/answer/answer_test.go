@@ -122,7 +122,7 @@ func ready(t *testing.T, change func(*lifecycle.Release), index Searcher) *Bundl
 
 const plain = `{ "id":"x", "choices":[{"index":0,"message":{"role":"assistant","content":"hi there"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}, "extra":1.50 }`
 
-func ask(t *testing.T, b *Bundle, m *modelServer, endpoint, body string) (*client, Result, error) {
+func ask(t *testing.T, b *Bundle, m *modelServer, endpoint, body string) (*client, *Result, error) {
 	t.Helper()
 	c := &client{}
 	result, err := New(Settings{}).Do(t.Context(), b, Upstream{URL: m.URL}, Request{Endpoint: endpoint, Body: []byte(body)}, c)

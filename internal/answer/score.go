@@ -43,7 +43,7 @@ func (c Client) Chat(ctx context.Context, body map[string]any) (string, Result, 
 	var got buffer
 	result, err := c.Path.Do(ctx, c.Bundle, c.Upstream, Request{Endpoint: Chat, Body: raw}, &got)
 	if err != nil {
-		return "", result, lifecycle.Wrap(err, "answer a chat")
+		return "", *result, lifecycle.Wrap(err, "answer a chat")
 	}
 	var said struct {
 		Choices []struct {
@@ -53,9 +53,9 @@ func (c Client) Chat(ctx context.Context, body map[string]any) (string, Result, 
 		} `json:"choices"`
 	}
 	if err := json.Unmarshal(got.body, &said); err != nil || len(said.Choices) == 0 {
-		return "", result, lifecycle.Errorf(lifecycle.Unavailable, "the answer to a chat is not one")
+		return "", *result, lifecycle.Errorf(lifecycle.Unavailable, "the answer to a chat is not one")
 	}
-	return said.Choices[0].Message.Content, result, nil
+	return said.Choices[0].Message.Content, *result, nil
 }
 
 // Score gives the natural logarithm of the probability of each token of text after the first, given the

@@ -123,7 +123,7 @@ func (l limits) hold(ctx context.Context, arrived time.Time) (limited context.Co
 
 // tooSlow says whether the service's limit ended an attempt that had the better part of it and did not begin to answer.
 // One that began may just have had much to say, and one with less time was not given a chance.
-func (l limits) tooSlow(ctx context.Context, result answer.Result) bool {
+func (l limits) tooSlow(ctx context.Context, result *answer.Result) bool {
 	return errors.Is(context.Cause(ctx), errServiceLimit) && !result.Started && 2*result.Latency.Model >= l.whole.Seconds()
 }
 

@@ -326,10 +326,10 @@ func TestOnlyTheServicesLimitSpeaksAgainstAServer(t *testing.T) {
 		return ctx
 	}
 	l := limits{whole: time.Second}
-	took := func(model float64) answer.Result { return answer.Result{Latency: lifecycle.Latency{Model: model}} }
+	took := func(model float64) *answer.Result { return &answer.Result{Latency: lifecycle.Latency{Model: model}} }
 	require.True(t, l.tooSlow(over(errServiceLimit), took(0.9)))
 	require.False(t, l.tooSlow(over(errServiceLimit), took(0.1)), "another one had used up the time")
-	require.False(t, l.tooSlow(over(errServiceLimit), answer.Result{Started: true, Latency: lifecycle.Latency{Model: 1}}), "it had much to say")
+	require.False(t, l.tooSlow(over(errServiceLimit), &answer.Result{Started: true, Latency: lifecycle.Latency{Model: 1}}), "it had much to say")
 	require.False(t, l.tooSlow(over(errClientLimit), took(0.9)))
 	require.Equal(t, serverUnasked, attemptOf(over(errClientLimit), took(0.9), errors.New("over")))
 }

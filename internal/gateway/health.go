@@ -3,8 +3,8 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/refitml/refit/internal/answer"
@@ -23,12 +23,12 @@ const (
 )
 
 // attemptOf reads what an answer's end says of the server that was asked.
-func attemptOf(ctx context.Context, result answer.Result, err error) attempt {
+func attemptOf(ctx context.Context, result *answer.Result, err error) attempt {
 	if err == nil {
 		return serverAnswered
 	}
 	var said *answer.UpstreamError
-	var connection *url.Error
+	var connection *net.OpError
 	switch {
 	case result.Latency.Model == 0: // it was not asked
 		return serverUnasked
@@ -41,7 +41,7 @@ func attemptOf(ctx context.Context, result answer.Result, err error) attempt {
 			return serverFailed
 		}
 		return serverAnswered
-	case !result.Started && errors.As(err, &connection):
+	case errors.As(err, &connection) && connection.Op == "dial":
 		return serverAway
 	default:
 		return serverFailed

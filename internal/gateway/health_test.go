@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/refitml/refit/internal/answer"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -101,6 +104,25 @@ func TestAServerThatFailsIsTakenOutAndTriedAgain(t *testing.T) {
 			require.Equal(t, 5, w.used(10)[bad], "it is in again")
 			require.Nil(t, w.health[patient{url: bad}], "and forgiven")
 		})
+	}
+}
+
+// A server to which no connection comes about has gone, and is not tried by four more users first.
+func TestAServerThatIsNotThereIsAway(t *testing.T) {
+	t.Parallel()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, gone.Close())
+	breaks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(breaks.Close)
+	b, err := answer.NewBundle(lifecycle.Release{Model: lifecycle.DigestOf([]byte("m"))}, nil)
+	require.NoError(t, err)
+	for url, want := range map[string]attempt{"http://" + gone.Addr().String(): serverAway, breaks.URL: serverFailed} {
+		result, err := answer.New(answer.Settings{}).Do(t.Context(), b, answer.Upstream{URL: url}, answer.Request{
+			Endpoint: answer.Chat, Body: []byte(`{"messages":[{"role":"user","content":"hello"}]}`),
+		}, nowhere{})
+		require.Error(t, err)
+		require.Equal(t, want, attemptOf(t.Context(), result, err), err)
 	}
 }
 

@@ -72,7 +72,7 @@ func (k *keeping) of(s signer, service, conversation string) lifecycle.Content {
 }
 
 // fill puts into an interaction what is kept of its texts, which its Content says.
-func (k *keeping) fill(i *lifecycle.Interaction, result answer.Result, bound int) {
+func (k *keeping) fill(i *lifecycle.Interaction, result *answer.Result, bound int) {
 	if i.Content == lifecycle.ContentFull {
 		i.Input, i.Output = k.mask(result.Input, bound), k.mask(result.Output, bound)
 	}

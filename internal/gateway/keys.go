@@ -235,6 +235,9 @@ func (k *keyring) settle(s spending, result *answer.Result) {
 	if s.window == nil {
 		return
 	}
+	if result == nil {
+		result = &answer.Result{}
+	}
 	was := int64(result.Usage.Prompt) + int64(result.Usage.Completion)
 	if was <= 0 && (result.Started || result.Outcome == answer.OutcomeCanceled) {
 		was = s.reserved + guessTokens(len(result.Output))

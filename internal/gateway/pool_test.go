@@ -317,7 +317,11 @@ func TestAMovedConversationIsOnStableAtEveryGateway(t *testing.T) {
 		third.ask(chatPath, chat(fmt.Sprint("third ", i), 0), "")
 	}
 	require.Equal(t, string(w.canary.ID()), other.ask(chatPath, chat(words, 1), token).release())
-	lane := w.gateway.lane("docs") // its units are gone, so the conversation is moved
+	lane := w.gateway.lane("docs") // its units are gone and no others come, so the conversation is moved
+	w.store.change(func(s *store) { s.dry = true })
+	for range cap(lane.draw) + 1 { // a draw that was under way is over
+		lane.draw <- struct{}{}
+	}
 	lane.mu.Lock()
 	lane.exposure.splitter.Reset()
 	lane.mu.Unlock()

@@ -11,21 +11,30 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
-// request is one request on its way through the gateway.
+// request is one request on its way through the gateway. It waits for its answer, so what its way in and out needs is
+// kept here and on no stack: a stream is held for minutes.
 type request struct {
 	g        *Gateway
-	lane     *lane
 	endpoint string
+	started  time.Time
+	caller   *caller
+	lane     *lane // nil until the request was read
 	asked    *answer.Asked
 	header   http.Header // that answer may pass on
+	spent    spending
 	limits   limits
+	end      func() // of its limits; nil: it is under none
+	counted  bool   // it came to an account, which waits for its end
+	admitted bool
 	token    token
 	decided  decision
 	sink     sink
-	place    *place        // on stable, taken before anything was decided; nil once it was used or given back
+	entered  *place        // on stable, taken before anything was decided
+	place    *place        // the same; nil once it was used or given back
 	queued   time.Duration // for places, so far
 	tried    string        // address of a server that could not be reached
 	record   lifecycle.Interaction
+	result   *answer.Result // of the side that answers, or came last; nil: nobody was asked
 	captured bool
 	trip     *trip // nil: not sampled
 }
@@ -33,118 +42,143 @@ type request struct {
 // answering serves one endpoint of the API.
 func (g *Gateway) answering(endpoint string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		started, came := g.config.Now(), time.Now() // contexts know no clock but the system's
-		caller, p := g.keys.enter(w, r)
-		if p != nil {
-			g.refuseCaller(w, *p)
-			return
+		q := &request{g: g, endpoint: endpoint, started: g.config.Now(), sink: sink{patience: patience{w: w, limit: g.config.Patience}}}
+		defer q.leave()
+		if ctx, ok := q.enter(w, r); ok {
+			q.run(ctx, w)
 		}
-		l, asked, p := g.read(w, r, endpoint)
-		if p != nil {
-			p.write(w)
-			return
+	}
+}
+
+// enter brings a request to where a release can be asked, under its limits, or tells the client why not.
+func (q *request) enter(w http.ResponseWriter, r *http.Request) (context.Context, bool) {
+	g, came := q.g, time.Now() // contexts know no clock but the system's
+	var p *problem
+	if q.caller, p = g.keys.enter(w, r); p != nil {
+		g.refuseCaller(w, *p)
+		return nil, false
+	}
+	if q.lane, q.asked, p = g.read(w, r, q.endpoint); p != nil {
+		p.write(w)
+		return nil, false
+	}
+	l := q.lane
+	if !q.caller.may(l.name) {
+		noService(l.name).write(w)
+		return nil, false
+	}
+	g.config.Capture.Arrived(l.name)
+	q.counted = true
+	if q.spent, p = g.keys.reserve(w, q.caller, q.asked.Size()); p != nil {
+		g.refuseCaller(w, *p)
+		return nil, false
+	}
+	arrived := g.config.Now()
+	q.limits = l.limitsOf(r.Header, q.asked.Stream())
+	var ctx context.Context
+	ctx, q.sink.begun, q.end = q.limits.hold(r.Context(), came)
+	if q.entered, p = l.enter(ctx); p != nil {
+		p.write(w)
+		return nil, false
+	}
+	q.place, q.queued = q.entered, q.entered.taken.Sub(arrived)
+	q.admit(ctx, r)
+	q.trip = g.depart(r, q.started)
+	q.trip.part("queue", arrived, q.queued)
+	q.sink.wait(r)
+	return ctx, true
+}
+
+// admit decides who answers, and begins the record of it.
+func (q *request) admit(ctx context.Context, r *http.Request) {
+	g, l := q.g, q.lane
+	client := g.signer.client(r, g.config.ClientHeader, q.caller.id())
+	var signed bool
+	q.token, signed = g.signer.identify(l.name, client, q.asked.First(), r.Header, g.config.named(r.Header))
+	q.decided = l.admit(ctx, conversation{token: q.token, signed: signed, turns: q.asked.Turns(), endpoint: q.endpoint, asked: q.asked})
+	q.admitted = true
+	l.numbers.inFlight.Inc()
+	d, i := &q.decided, &q.record
+	i.Owner = q.caller.owns()
+	i.ID, i.Conversation = g.signer.newInteraction(l.name, i.Owner), q.token.hash.String()
+	i.Service, i.Turn, i.Client, i.Endpoint, i.Started = l.name, q.asked.Turns(), client, q.endpoint, d.at.UTC()
+	i.Rollout, i.Step, i.Canary = d.rollout, d.step, d.canary != nil
+	i.Coin, i.Propensity, i.Moved = d.coin, d.propensity, d.moved
+	i.Content = d.keeping.of(g.signer, l.name, i.Conversation)
+	q.header = make(http.Header, 4)
+	values := [2]string{requestID(r.Header, i.ID), i.Conversation}
+	q.header[headerRequest], q.header[headerHash] = values[:1:1], values[1:]
+	for _, name := range [...]string{"Traceparent", "Tracestate"} {
+		if values := r.Header[name]; len(values) > 0 && values[0] != "" {
+			q.header[name] = values[:1:1]
 		}
-		defer asked.Free()
-		if !caller.may(l.name) {
-			noService(l.name).write(w)
-			return
-		}
-		var q *request
-		g.config.Capture.Arrived(l.name)
-		defer func() { // however this ends, the request is in one account
-			if q == nil || !q.captured {
-				g.config.Capture.Shed(l.name)
-			}
-			if q != nil {
-				l.settled(q.decided)
-			}
-		}()
-		spent, p := g.keys.reserve(w, caller, asked.Size())
-		if p != nil {
-			g.refuseCaller(w, *p)
-			return
-		}
-		result := &answer.Result{}
-		defer func() { g.keys.settle(spent, result) }()
-		arrived := g.config.Now()
-		limits := l.limitsOf(r.Header, asked.Stream())
-		ctx, begun, end := limits.hold(r.Context(), came)
-		defer end()
-		place, p := l.enter(ctx)
-		if p != nil {
-			p.write(w)
-			return
-		}
-		defer place.done(serverUnasked)
-		queued := place.taken.Sub(arrived)
-		client := g.signer.client(r, g.config.ClientHeader, caller.id())
-		t, signed := g.signer.identify(l.name, client, asked.First(), r.Header, g.config.named(r.Header))
-		decided := l.admit(ctx, conversation{token: t, signed: signed, turns: asked.Turns(), endpoint: endpoint, asked: asked})
-		l.numbers.inFlight.Inc()
-		defer l.numbers.inFlight.Dec()
-		owner := caller.owns()
-		interaction, hash := g.signer.newInteraction(l.name, owner), t.hash.String()
-		q = &request{
-			g: g, lane: l, endpoint: endpoint, asked: asked, token: t, decided: decided,
-			sink:   sink{patience: patience{w: w, limit: g.config.Patience}, begun: begun},
-			limits: limits, place: place, queued: queued,
-			record: lifecycle.Interaction{
-				ID: interaction, Service: l.name, Conversation: hash, Turn: asked.Turns(), Client: client, Owner: owner,
-				Rollout: decided.rollout, Step: decided.step, Canary: decided.canary != nil, Coin: decided.coin,
-				Propensity: decided.propensity, Moved: decided.moved, Endpoint: endpoint, Started: decided.at.UTC(),
-				Content: decided.keeping.of(g.signer, l.name, hash),
-			},
-			header: make(http.Header, 4),
-		}
-		values := [2]string{requestID(r.Header, interaction), hash}
-		q.header[headerRequest], q.header[headerHash] = values[:1:1], values[1:]
-		for _, name := range [...]string{"Traceparent", "Tracestate"} {
-			if values := r.Header[name]; len(values) > 0 && values[0] != "" {
-				q.header[name] = values[:1:1]
-			}
-		}
-		q.trip = g.depart(r, started)
-		q.trip.part("queue", arrived, queued)
-		defer q.castShadow() // after the answer, which it can neither hold up nor change
-		q.sink.wait(r)
-		q.run(ctx, w, started, result)
+	}
+}
+
+// leave gives back what a request holds, however it ended; it is in one account then. Its copy for a shadow goes out
+// after the answer, which it can neither hold up nor change.
+func (q *request) leave() {
+	if q.asked == nil {
+		return
+	}
+	defer q.asked.Free()
+	if q.admitted {
+		q.castShadow()
+		q.lane.numbers.inFlight.Dec()
+	}
+	if q.entered != nil {
+		q.entered.done(serverUnasked)
+	}
+	if q.end != nil {
+		q.end()
+	}
+	q.g.keys.settle(q.spent, q.result)
+	if q.counted && !q.captured {
+		q.g.config.Capture.Shed(q.lane.name)
+	}
+	if q.admitted {
+		q.lane.settled(q.decided)
 	}
 }
 
 // run answers: by the canary where that was decided, and by stable where it was not or where the canary failed
 // before the first byte. Never the other way round.
-func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.Time, came *answer.Result) {
-	var result answer.Result
-	var err error
+func (q *request) run(ctx context.Context, w http.ResponseWriter) {
 	served, side := q.decided.stable, sideStable
+	var err error
 	if q.decided.canary != nil {
 		q.place.done(serverUnasked)
 		q.place = nil
 		served, side = q.decided.canary, sideCanary
 		q.record.Release = served.id()
-		result, err = q.try(ctx, served, side)
-		if q.rescuable(ctx, result, err) {
+		err = q.try(ctx, served, side)
+		if q.rescuable(ctx, err) {
 			q.record.Rescued, q.record.Used.RescuedBy = true, q.decided.stable.id()
 			q.g.metrics.rescued.WithLabelValues(q.lane.name).Inc()
 			q.lane.log.WarnContext(ctx, "the canary failed; stable answers", "interaction", q.record.ID, "release", served.id().Short(), "error", err)
-			q.finish(served, side, result, answer.OutcomeError)
+			q.finish(served, side, answer.OutcomeError)
 			served, side = q.decided.stable, sideStable
-			result, err = q.tryStable(ctx)
+			err = q.tryStable(ctx)
 		}
 	} else {
 		q.record.Release = served.id()
-		result, err = q.tryStable(ctx)
+		err = q.tryStable(ctx)
 	}
-	*came = result
-	result.Latency.Total = q.g.config.Now().Sub(started).Seconds() // with the time spent in the queue
+	q.conclude(ctx, w, served, side, err)
+}
+
+// conclude records what came of a request and lets its client see the end.
+func (q *request) conclude(ctx context.Context, w http.ResponseWriter, served *bundle, side string, err error) {
+	result := q.result
+	result.Latency.Total = q.g.config.Now().Sub(q.started).Seconds() // with the time spent in the queue
 	var refusal *problem
 	if err != nil && !q.sink.started && (result.Outcome != answer.OutcomeCanceled || overdue(ctx)) {
 		p := q.refusal(ctx, err)
 		refusal, result.Status = &p, p.status
 	}
-	q.finish(served, side, result, result.Outcome)
+	q.finish(served, side, result.Outcome)
 	q.trip.arrive(q, served, side, result)
-	q.capture(served, result) // before the answer's end goes out: what a client saw complete is kept
+	q.capture(served) // before the answer's end goes out: what a client saw complete is kept
 	switch {
 	case refusal != nil:
 		q.sink.extend()
@@ -159,11 +193,12 @@ func (q *request) run(ctx context.Context, w http.ResponseWriter, started time.T
 	}
 }
 
-// try asks one server of the release.
-func (q *request) try(ctx context.Context, b *bundle, side string, not ...string) (answer.Result, error) {
+// try asks one server of the release; what came of it is in the result.
+func (q *request) try(ctx context.Context, b *bundle, side string, not ...string) error {
 	p, err := q.takePlace(ctx, b, not...)
 	if err != nil {
-		return answer.Result{Outcome: outcomeOf(ctx)}, err
+		q.result = &answer.Result{Outcome: outcomeOf(ctx)}
+		return err
 	}
 	became := serverUnasked
 	defer func() { p.done(became) }()
@@ -171,19 +206,19 @@ func (q *request) try(ctx context.Context, b *bundle, side string, not ...string
 	values := [2]string{q.record.ID, q.g.signer.seal(q.lane.name, q.handOut())}
 	q.sink.own = [3]field{{headerRelease, b.named}, {headerInteraction, values[:1:1]}, {headerConversation, values[1:]}}
 	began := q.trip.moment()
-	result, err := q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
+	q.result, err = q.g.config.Path.Do(ctx, b.answer, b.upstream(p.Endpoint), answer.Request{
 		Asked: q.asked, Header: q.header, Sending: q.trip.sending(), FirstByte: q.limits.server,
 		Unkept: q.record.Content != lifecycle.ContentFull,
 	}, &q.sink)
-	q.trip.tried(began, q, p, side, result, err)
-	if became = attemptOf(ctx, result, err); q.limits.tooSlow(ctx, result) {
+	q.trip.tried(began, q, p, side, err)
+	if became = attemptOf(ctx, q.result, err); q.limits.tooSlow(ctx, q.result) {
 		became = serverSlow
 	}
 	var refused *answer.UpstreamError
 	if err != nil && ctx.Err() == nil && lifecycle.Is(err, lifecycle.Unavailable) && !errors.As(err, &refused) {
 		q.tried = p.URL
 	}
-	return result, err
+	return err
 }
 
 // takePlace gives the place that is held already, or a new one.
@@ -203,23 +238,25 @@ func (q *request) takePlace(ctx context.Context, b *bundle, not ...string) (*pla
 }
 
 // tryStable asks stable, and another of its servers when the first could not be reached.
-func (q *request) tryStable(ctx context.Context) (answer.Result, error) {
+func (q *request) tryStable(ctx context.Context) error {
 	q.tried = ""
-	result, err := q.try(ctx, q.decided.stable, sideStable)
+	err := q.try(ctx, q.decided.stable, sideStable)
 	if err == nil || q.sink.started || q.tried == "" || ctx.Err() != nil {
-		return result, err
+		return err
 	}
-	again, againErr := q.try(ctx, q.decided.stable, sideStable, q.tried)
-	if errors.Is(againErr, errNone) {
-		return result, err // there is no other server; the first one's failure says more
+	first := q.result
+	again := q.try(ctx, q.decided.stable, sideStable, q.tried)
+	if errors.Is(again, errNone) {
+		q.result = first
+		return err // there is no other server; the first one's failure says more
 	}
-	return again, againErr
+	return again
 }
 
 // rescuable says whether stable may still answer: nothing was sent, the client is there, and the fault is not
 // the request's own.
-func (q *request) rescuable(ctx context.Context, result answer.Result, err error) bool {
-	return err != nil && !q.sink.started && !result.Started && ctx.Err() == nil && !lifecycle.Is(err, lifecycle.Invalid)
+func (q *request) rescuable(ctx context.Context, err error) bool {
+	return err != nil && !q.sink.started && !q.result.Started && ctx.Err() == nil && !lifecycle.Is(err, lifecycle.Invalid)
 }
 
 // handOut is the token for the conversation's next request.
@@ -277,18 +314,18 @@ func (q *request) refusal(ctx context.Context, err error) problem {
 }
 
 // finish counts how one side's part of the request ended.
-func (q *request) finish(served *bundle, side string, result answer.Result, outcome string) {
-	q.lane.account(q.decided, side, result.Usage)
-	result.Latency.Queue = q.queued.Seconds()
-	served.meter.ended(q.endpoint, side, outcome, result.Latency, result.Usage)
-	served.meter.minded(side, result.Guardrails)
+func (q *request) finish(served *bundle, side, outcome string) {
+	q.lane.account(q.decided, side, q.result.Usage)
+	q.result.Latency.Queue = q.queued.Seconds()
+	served.meter.ended(q.endpoint, side, outcome, q.result.Latency, q.result.Usage)
+	served.meter.minded(side, q.result.Guardrails)
 }
 
 // capture hands on what happened. A rescued request stays the canary's, as an error: that is what its
 // judge must see. Texts cross only where the service says so.
-func (q *request) capture(served *bundle, result answer.Result) {
+func (q *request) capture(served *bundle) {
 	i := q.record
-	q.fill(&i, served, result)
+	q.fill(&i, served, q.result)
 	i.Latency.Queue = q.queued.Seconds()
 	i.Used.RescuedBy = q.record.Used.RescuedBy
 	if i.Rescued {
@@ -299,7 +336,7 @@ func (q *request) capture(served *bundle, result answer.Result) {
 }
 
 // fill puts into an interaction what came of asking a release.
-func (q *request) fill(i *lifecycle.Interaction, asked *bundle, result answer.Result) {
+func (q *request) fill(i *lifecycle.Interaction, asked *bundle, result *answer.Result) {
 	i.Latency, i.Usage, i.Status = result.Latency, result.Usage, result.Status
 	i.Outcome, i.Finish, i.Guardrails, i.Passages = result.Outcome, result.Finish, result.Guardrails, result.Passages
 	i.Scores, i.Parameters, i.Used = result.Scores, result.Parameters, asked.used

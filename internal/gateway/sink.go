@@ -23,6 +23,7 @@ type sink struct {
 	place   *place // on the server that is asked
 	status  int
 	stream  bool
+	headed  bool // the head of a stream is out
 	held    []byte
 }
 
@@ -96,11 +97,23 @@ func (s *sink) Flush() error {
 }
 
 func (s *sink) flush() error {
+	if s.stream && !s.headed {
+		s.headed = true
+		return s.flushHead()
+	}
 	err := http.NewResponseController(s.w).Flush()
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil // a writer without streaming gets the answer when it is whole
 	}
 	return err
+}
+
+// flushHead flushes in a goroutine of its own: net/http needs 3 KiB of stack to write a head, and the one that waits here
+// would keep a stack of twice the size for as long as its stream lasts.
+func (s *sink) flushHead() error {
+	flushed := make(chan error)
+	go func() { flushed <- s.flush() }()
+	return <-flushed
 }
 
 // release sends the end of an answer, whose record is kept now. A client that has gone meanwhile is told nothing.

@@ -87,10 +87,11 @@ func (t *trip) sending() func(http.Header) {
 }
 
 // tried ends one attempt at a model server, which began at a time.
-func (t *trip) tried(began time.Time, q *request, p *place, side string, result answer.Result, err error) {
+func (t *trip) tried(began time.Time, q *request, p *place, side string, err error) {
 	if t == nil {
 		return
 	}
+	result := q.result
 	l := result.Latency
 	t.part("retrieval", began, length(l.Retrieval), semconv.GenAIOperationNameRetrieval, attribute.Int("refit.passages", len(result.Passages)))
 	if t.call == nil {
@@ -125,7 +126,7 @@ func (t *trip) tried(began time.Time, q *request, p *place, side string, result 
 }
 
 // arrive ends the request's spans.
-func (t *trip) arrive(q *request, served *bundle, side string, result answer.Result) {
+func (t *trip) arrive(q *request, served *bundle, side string, result *answer.Result) {
 	if t == nil {
 		return
 	}

@@ -204,7 +204,7 @@ func (l *Local) start(ctx context.Context, name string, p Placement) (server, er
 	}
 	if err != nil {
 		// A server that never became ready is worth nothing to the next try.
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*l.config.Grace)
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.config.Grace+killTime)
 		defer cancel()
 		_ = s.stop(stopCtx, l.config.Grace)
 		return server{}, lifecycle.Errorf(lifecycle.Unavailable, "%w; the server's log is %s", err, l.path(name, "log"))

@@ -91,6 +91,10 @@ func findMarked(statePath string) (identity, bool) {
 	return identity{}, false
 }
 
+// killTime is how long a process may take to be gone after SIGKILL, which it cannot refuse: the kernel gives much memory
+// back, and a GPU's.
+const killTime = 30 * time.Second
+
 // stop asks the process to end and insists after grace. It returns when the process is gone, or with ctx's
 // error. Signals go through a pidfd, so a reused pid is never hit.
 func (p identity) stop(ctx context.Context, grace time.Duration) error {
@@ -106,18 +110,22 @@ func (p identity) stop(ctx context.Context, grace time.Duration) error {
 		return nil
 	}
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		limit := grace
+		if signal == unix.SIGKILL {
+			limit = killTime
+		}
 		if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
 			if errors.Is(err, unix.ESRCH) {
 				return nil
 			}
 			return fmt.Errorf("send %s to process %d: %w", signal, p.PID, err)
 		}
-		gone, err := waitGone(ctx, fd, grace)
+		gone, err := waitGone(ctx, fd, limit)
 		if gone || err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("process %d did not end within %s of SIGKILL", p.PID, grace)
+	return fmt.Errorf("process %d did not end within %s of SIGKILL", p.PID, killTime)
 }
 
 // waitGone waits until the pidfd says that the process ended.
