@@ -47,13 +47,21 @@ func newSuiteCheck(a *app) *cobra.Command {
 				for _, c := range suite.Summaries() {
 					rows = append(rows, []string{
 						c.Capability, c.Kind, c.Metric, fmt.Sprint(c.Margin), fmt.Sprint(c.Gate), fmt.Sprint(c.Groups), fmt.Sprint(c.Weight),
-						fmt.Sprint(c.Samples), fmt.Sprint(c.Search),
+						fmt.Sprint(c.Samples), fmt.Sprint(c.Search), labelsOf(c),
 					})
 				}
-				table(w, []string{"CAPABILITY", "ASK", "METRIC", "MARGIN", "CASES", "GROUPS", "WEIGHT", "SAMPLES", "SEARCH"}, rows)
+				table(w, []string{"CAPABILITY", "ASK", "METRIC", "MARGIN", "CASES", "GROUPS", "WEIGHT", "SAMPLES", "SEARCH", "LABELS"}, rows)
 			})
 		},
 	}
+}
+
+// labelsOf tells the labels of people, and where they share groups how many are independent.
+func labelsOf(c evaluation.Summary) string {
+	if c.LabelledGroups == c.Labels {
+		return fmt.Sprint(c.Labels)
+	}
+	return fmt.Sprintf("%d in %d groups", c.Labels, c.LabelledGroups)
 }
 
 // readSuiteAt reads a folder or a file; nothing outside of the folder is read.

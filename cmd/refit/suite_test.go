@@ -42,6 +42,38 @@ func TestASuiteIsImportedAndChecked(t *testing.T) {
 	require.Contains(t, o.errors, `facts.jsonl:1: json: unknown field "wnat"`)
 }
 
+func TestACheckedSuiteSaysHowManyAnswersPeopleHaveJudged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "suite.yaml"), []byte(`suite: labelled
+capabilities:
+  - {name: advice, ask: generate, score: contains, margin: 0.1, files: [advice.jsonl]}
+  - {name: quick, ask: generate, score: latency, margin: 0.1, files: [quick.jsonl]}
+`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "advice.jsonl"), []byte(`{"text": "1?", "want": "a", "group": "g", "human": {"said": "a", "score": 1}}
+{"text": "2?", "want": "b", "group": "g", "human": {"said": "a", "score": 0}}
+{"text": "3?", "want": "c", "human": {"said": "c", "score": 1}}
+{"text": "4?", "want": "d"}
+{"text": "5?", "want": "e", "split": "search", "human": {"said": "e", "score": 1}}
+`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "quick.jsonl"), []byte(`{"text": "6?", "human": {"said": "a", "score": 1}}`+"\n"), 0o600))
+
+	o := command(t.Context(), "suite", "check", dir)
+	require.Zero(t, o.code, o.errors)
+	lines := strings.Split(o.out, "\n")
+	require.Regexp(t, `LABELS$`, lines[1])
+	require.Regexp(t, `^advice .* 3 in 2 groups$`, lines[2])
+	require.Regexp(t, `^quick .* 0$`, lines[3], "how long an answer took nobody reads off its words")
+
+	o = command(t.Context(), "suite", "check", dir, "--output", "json")
+	require.Zero(t, o.code, o.errors)
+	var checked checkedSuite
+	require.NoError(t, json.Unmarshal([]byte(o.out), &checked))
+	require.Equal(t, 3, checked.Capabilities[0].Labels, "gates ask nothing of the split search")
+	require.Equal(t, 2, checked.Capabilities[0].LabelledGroups)
+	require.Zero(t, checked.Capabilities[1].Labels)
+}
+
 func TestAnImportedFileBringsItsAnswers(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "suite")

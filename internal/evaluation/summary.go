@@ -7,6 +7,7 @@ import (
 	stdhash "hash"
 	"io"
 
+	"github.com/refitml/refit/internal/evaluation/score"
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
@@ -57,15 +58,19 @@ type Summary struct {
 	Search     int     `json:"search"` // cases that variants may be tried against
 	Groups     int     `json:"groups"` // of the gate's cases
 	Weight     int     `json:"weight"` // of the gate's cases, in all
+
+	Labels         int `json:"labels"`          // of people, on the gate's cases, that the scorer is held against
+	LabelledGroups int `json:"labelled_groups"` // as many of them as are independent
 }
 
 // Summaries sums up each capability.
 func (s Suite) Summaries() []Summary {
-	list, groups := make([]Summary, len(s.Capabilities)), make([]map[string]bool, len(s.Capabilities))
+	list, groups, labelled := make([]Summary, len(s.Capabilities)), make([]map[string]bool, len(s.Capabilities)), make([]map[string]bool, len(s.Capabilities))
 	at := map[string]int{}
+	scorers, _ := s.scorers(score.World{}) // none where the suite does not check: nothing is held against people then
 	for i, c := range s.Capabilities {
 		list[i] = Summary{Capability: c.Name, Kind: c.Kind, Metric: c.Metric, Margin: c.Margin, Samples: c.Samples()}
-		groups[i], at[c.Name] = map[string]bool{}, i
+		groups[i], labelled[i], at[c.Name] = map[string]bool{}, map[string]bool{}, i
 	}
 	for _, c := range s.Cases {
 		i := at[c.Capability]
@@ -76,9 +81,13 @@ func (s Suite) Summaries() []Summary {
 		list[i].Gate++
 		list[i].Weight += cmp.Or(c.Weight, 1)
 		groups[i][c.Group] = true
+		if c.labelled(scorers[c.Capability]) {
+			list[i].Labels++
+			labelled[i][c.Group] = true
+		}
 	}
 	for i := range list {
-		list[i].Groups = len(groups[i])
+		list[i].Groups, list[i].LabelledGroups = len(groups[i]), len(labelled[i])
 	}
 	return list
 }
