@@ -2,8 +2,6 @@ package activities
 
 import (
 	"context"
-	"slices"
-	"time"
 
 	"github.com/refitml/refit/internal/capture"
 	"github.com/refitml/refit/internal/lifecycle"
@@ -15,37 +13,6 @@ import (
 const captureAllSteps = capture.AllSteps
 
 func captureMetrics() []string { return capture.Metrics() }
-
-// slowMetric is the one metric that is not an event: latencies are compared with stable's before them.
-const slowMetric = "slow"
-
-// judged gives captured conversations as the judge wants them, with slowness found in the order of arrival. Who tossed
-// from the time known on may be missing.
-func judged(captured []capture.Conversation, known time.Time) ([]rollout.Conversation, error) {
-	slowness, err := rollout.NewSlowness(rollout.SlowQuantile)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]rollout.Conversation, len(captured))
-	arrived := make([]int, len(captured))
-	for i, c := range captured {
-		out[i] = rollout.Conversation{Step: c.Step, Coin: c.Coin, Propensity: c.Propensity, Canary: c.Canary, Events: c.Events,
-			Open: !c.Started.Before(known)}
-		arrived[i] = i
-	}
-	at := func(i int) time.Time { return captured[i].Answered }
-	slices.SortStableFunc(arrived, func(a, b int) int { return at(a).Compare(at(b)) })
-	for _, i := range arrived {
-		if !slowness.Observe(captured[i].Latency, captured[i].Canary) {
-			continue
-		}
-		if out[i].Events == nil {
-			out[i].Events = map[string]int64{}
-		}
-		out[i].Events[slowMetric] = at(i).UnixMicro()
-	}
-	return out, nil
-}
 
 // exposed holds the exposure bound against what the gateways report and what the model servers counted. It is not
 // safe for concurrent use.
@@ -213,16 +180,6 @@ func (e *exposed) read(served, slack int64) {
 // tell.
 func (e *exposed) servedSoFar() (int64, bool) {
 	return e.before + e.last - e.first, e.told
-}
-
-// knownUntil is until when every live gateway knows what those that tossed were served; zero where one cannot tell.
-func knownUntil(reports []registry.GatewayReport) (until time.Time) {
-	for i, r := range reports {
-		if i == 0 || r.Known.Before(until) {
-			until = r.Known
-		}
-	}
-	return until
 }
 
 // count holds what the gateways say that they served against what the model servers say. It says whether all that can

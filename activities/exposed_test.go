@@ -194,3 +194,18 @@ func TestFollowersAreShownTheVerdict(t *testing.T) {
 	require.Equal(t, verdict, seen.Verdict)
 	require.EqualValues(t, 12, seen.Step)
 }
+
+// A machine whose clock is behind the gateways' must not keep the judge from seeing what came.
+func TestTheJudgeTellsTheTimeByTheGateways(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	c := gatewayClock{now: func() time.Time { return now }}
+	require.Equal(t, now, c.look(nil, []registry.GatewayReport{{}}), "nobody tells another")
+	early := capture.Conversation{Answered: now.Add(-time.Hour)}
+	require.Equal(t, now, c.look([]capture.Conversation{early}, nil), "what is behind says nothing")
+	ahead := []capture.Conversation{{Answered: now.Add(time.Minute), Events: map[string]int64{"errors": now.Add(2 * time.Minute).UnixMicro()}}}
+	require.Equal(t, now.Add(2*time.Minute), c.look(ahead, nil).Local())
+	now = now.Add(time.Second)
+	require.Equal(t, now.Add(2*time.Minute), c.look(nil, nil), "it is known from then on")
+	require.Equal(t, now.Add(time.Hour), c.look(nil, []registry.GatewayReport{{Known: now.Add(time.Hour)}}))
+}

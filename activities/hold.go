@@ -74,6 +74,7 @@ type hold struct {
 	in      steps.HoldInput
 	rollout string
 	exposed *exposed
+	clock   gatewayClock
 	asked   time.Time // when it was asked last whether a freeze holds it
 
 	mu         sync.Mutex
@@ -94,7 +95,7 @@ type heldSoFar struct {
 }
 
 func newHold(ctx context.Context, p Promotion, in steps.HoldInput) *hold {
-	h := &hold{Promotion: p, in: in, rollout: in.Claim.Owner.FirstRunID, complained: map[string]bool{}}
+	h := &hold{Promotion: p, in: in, rollout: in.Claim.Owner.FirstRunID, complained: map[string]bool{}, clock: gatewayClock{now: time.Now}}
 	h.recall(ctx)
 	h.exposed = newExposed(in.Policy.Steps[in.Step].Share, in.Policy.Exposure, h.seen.Served)
 	return h
@@ -222,7 +223,9 @@ func (h *hold) look(ctx context.Context, frozen *lifecycle.Frozen) (result steps
 		return result, false, nil
 	}
 	counted := reported && h.count(ctx, reports)
-	seen := rollout.Evidence{Collected: append(captureMetrics(), slowMetric), Overrun: h.exposed.overrun()}
+	seen := rollout.Evidence{
+		Collected: append(captureMetrics(), slowMetric), Overrun: h.exposed.overrun(), Now: h.clock.look(conversations, reports).UnixMicro(),
+	}
 	if seen.Conversations, err = judged(conversations, knownUntil(reports)); err != nil {
 		return result, false, err
 	}

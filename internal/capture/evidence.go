@@ -39,15 +39,16 @@ func Metrics() []string {
 func (s *Store) Evidence(ctx context.Context, service, rollout string, step int) ([]Conversation, error) {
 	rows, err := s.pool.Query(ctx, `
 WITH served AS (
-    SELECT * FROM interactions WHERE service = $1 AND rollout = $2
+    SELECT *, started + greatest(total - queue, 0) * interval '1 second' AS ended
+    FROM interactions WHERE service = $1 AND rollout = $2
 ), begun AS (
-    SELECT DISTINCT ON (conversation) conversation, step, canary, coin, propensity, started, total, queue
+    SELECT DISTINCT ON (conversation) conversation, step, canary, coin, propensity, started, total, ended
     FROM served ORDER BY conversation, started, turn, id
 ), events AS (
     SELECT conversation, count(*) AS requests,
-        min(started) FILTER (WHERE outcome = 'error' OR rescued) AS errors,
-        min(started) FILTER (WHERE cardinality(guardrails) > 0) AS guardrails,
-        min(started) FILTER (WHERE outcome = 'refused') AS refusals
+        min(ended) FILTER (WHERE outcome = 'error' OR rescued) AS errors,
+        min(ended) FILTER (WHERE cardinality(guardrails) > 0) AS guardrails,
+        min(ended) FILTER (WHERE outcome = 'refused') AS refusals
     FROM served GROUP BY conversation
 ), said AS (
     SELECT served.conversation,
@@ -55,8 +56,7 @@ WITH served AS (
         min(f.at) FILTER (WHERE f.kind = 'abandoned') AS abandoned
     FROM feedback f JOIN served ON served.id = f.interaction AND (served.owner = '' OR served.owner = f.owner) WHERE f.service = $1 GROUP BY served.conversation
 )
-SELECT b.conversation, b.step, b.canary, b.coin, b.propensity, e.requests, b.started, b.total,
-    b.started + greatest(b.total - b.queue, 0) * interval '1 second', e.errors, e.guardrails, e.refusals, s.thumbs_down, s.abandoned
+SELECT b.conversation, b.step, b.canary, b.coin, b.propensity, e.requests, b.started, b.total, b.ended, e.errors, e.guardrails, e.refusals, s.thumbs_down, s.abandoned
 FROM begun b JOIN events e USING (conversation) LEFT JOIN said s USING (conversation)
 WHERE $3 = -1 OR b.step = $3
 ORDER BY b.started, b.conversation`, service, rollout, step)

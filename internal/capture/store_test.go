@@ -74,13 +74,14 @@ func TestEvidenceHasOneRowPerConversation(t *testing.T) {
 	}
 	require.Equal(t, []string{"first", "rescued", "guarded", "refused", "late"}, names)
 	micro := func(second int) int64 { return noon.Add(time.Duration(second) * time.Second).UnixMicro() }
+	const answering = 250_000 // an event comes with the end of its answer
 	require.Equal(t, capture.Conversation{
 		Conversation: "first", Step: 0, Canary: true, Coin: true, Propensity: 0.15, Requests: 3, Started: all[0].Started,
-		Latency: 250 * time.Millisecond, Answered: all[0].Started.Add(250 * time.Millisecond), Events: map[string]int64{"errors": micro(40)},
+		Latency: 250 * time.Millisecond, Answered: all[0].Started.Add(250 * time.Millisecond), Events: map[string]int64{"errors": micro(40) + answering},
 	}, all[0])
-	require.Equal(t, map[string]int64{"errors": micro(2)}, all[1].Events)
-	require.Equal(t, map[string]int64{"guardrails": micro(3), "thumbs-down": noon.Add(time.Hour).UnixMicro()}, all[2].Events)
-	require.Equal(t, map[string]int64{"refusals": micro(4)}, all[3].Events)
+	require.Equal(t, map[string]int64{"errors": micro(2) + answering}, all[1].Events)
+	require.Equal(t, map[string]int64{"guardrails": micro(3) + answering, "thumbs-down": noon.Add(time.Hour).UnixMicro()}, all[2].Events)
+	require.Equal(t, map[string]int64{"refusals": micro(4) + answering}, all[3].Events)
 	require.False(t, all[3].Coin)
 	require.Equal(t, map[string]int64{"abandoned": noon.Add(time.Hour).UnixMicro()}, all[4].Events)
 

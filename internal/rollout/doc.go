@@ -76,7 +76,9 @@
 // Units are conversations that tossed, in order of first requests, one observation each: [Overexposure] is an e-process
 // on the side of too much. It sees conversations up to the first whose first answer is not known everywhere
 // ([Conversation].Open): what is known later is no fair sample, because the side that answers faster is known first. A
-// step ends well only on conversations that it saw. [Judge] asks of each metric, among its events in order of arrival: who served them? With p
+// step ends well only on conversations that it saw. [Judge] asks of each metric, among its events: who served them? They are
+// weighed in the order in which they came, as if first answers took as long as the slowest of who tossed before, at most
+// ten seconds ([Evidence.Now]): else the faster side's events come first, and every step begins with its only. With p
 // the propensity and t the tolerated risk ratio the canary served an event with probability p·t/(1-p+p·t) at most, if
 // it is no worse than tolerated; what both sides suffer says nothing. Decisions:
 //
@@ -116,9 +118,8 @@
 // has it there. The token credit is each gateway's own: with n of them the first canary request comes n times as late.
 // A database whose clock jumps by more than 15 s may count a gateway's
 // units as lost while it still takes them: the window may then be over by those; no prefix ever is. The judge's level rests on propensities being what they say, on
-// conversations not choosing their side, on the canary not showing its events sooner than stable does (harm is looked
-// for at once, without waiting for slower answers: where sides differ by seconds, the first seconds of a step show the
-// faster one's only), and on order of arrival being the order in which labels became known; a rate
+// conversations not choosing their side, on first answers that take over ten seconds taking as long on both sides (what
+// takes longer is not waited for, because harm must be seen), and on labels coming as late after an answer on both; a rate
 // under a floor counts only labels that have come. Less than allowed is never a fault here. No power is promised
 // against risk ratios far from the ladder of package stats, nor for metrics with hardly any events: they hold.
 package rollout

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -25,6 +24,8 @@ type Conversation struct {
 	// Events holds the metrics of which the conversation had an event, with the place of its first event in the order
 	// of arrival, which may be a time in any unit. It is nil for nearly all.
 	Events map[string]int64
+	// When it tossed and when its first answer was whole, in Unix microseconds; read where Evidence.Now is set.
+	Started, Answered int64
 }
 
 // Evidence is what a rollout showed so far.
@@ -33,6 +34,9 @@ type Evidence struct {
 	Collected     []string       // metrics whose events are being collected; others are missing, not zero
 	// Overrun is by how many requests the canary went over the exposure bound, beyond those in flight; see Served.
 	Overrun float64
+	// Now is when one looks, in Unix microseconds, as are Events then: an event may wait a little for those of others whose
+	// answers come later. 0: the order of arrival is all that is known, and every event is weighed.
+	Now int64
 }
 
 // Watch says under which policy the evidence is weighed. Policy has its defaults filled in.
@@ -169,26 +173,17 @@ func Overexposure(conversations []Conversation, level float64) (float64, lifecyc
 	return lower.Peak(), between(lower, upper, level, level), nil
 }
 
-type arrival struct {
-	at int64
-	c  *Conversation
-}
-
 // weigh asks among a metric's events: who served them? Of whoever had an event the odds to be on the canary are the risk
 // ratio times those of the propensity.
 func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin float64, levels lifecycle.Levels) (lifecycle.MetricVerdict, error) {
 	out := lifecycle.MetricVerdict{Metric: m.Name, Required: m.Required, Tolerated: m.Tolerated, Margin: margin, Floor: m.Floor}
-	var events []arrival
 	var canary, stable side
 	for i := range e.Conversations {
 		c := &e.Conversations[i]
 		if !c.Coin {
 			continue
 		}
-		at, had := c.Events[m.Name]
-		if had {
-			events = append(events, arrival{at, c})
-		}
+		_, had := c.Events[m.Name]
 		switch {
 		case c.Step != step:
 		case c.Canary:
@@ -197,7 +192,6 @@ func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin float64, level
 			stable.count(had)
 		}
 	}
-	slices.SortStableFunc(events, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
 	// Two ways to be safe are two chances to be wrong: each gets half of the level where there are two.
 	level := levels.Promote
 	if m.Floor > 0 {
@@ -207,7 +201,7 @@ func weigh(e Evidence, m lifecycle.MetricPolicy, step int, margin float64, level
 	if err != nil {
 		return out, err
 	}
-	for _, event := range events {
+	for _, event := range e.arrivals(m.Name) {
 		if event.c.Canary {
 			out.CanaryEvents++
 		} else {

@@ -86,20 +86,20 @@ func TestTheJudgesDecisions(t *testing.T) {
 		want     lifecycle.Decision
 		reason   string
 	}{
-		"no worse than stable":                {Evidence{alike, collected, 0}, policy(required), 0, lifecycle.Promote, "under its margin"},
-		"an advisory metric may be missing":   {Evidence{alike, collected, 0}, policy(required, advisory), 0, lifecycle.Promote, ""},
-		"a required one may not":              {Evidence{alike, nil, 0}, policy(required), 0, lifecycle.Hold, "no data on errors"},
-		"ten times the errors":                {Evidence{harmful, collected, 0}, policy(required), 0, lifecycle.RollBack, "worse than tolerated: errors"},
-		"harm without collection is harm":     {Evidence{harmful, nil, 0}, policy(required), 0, lifecycle.RollBack, "worse than tolerated"},
-		"an outage of both sides":             {Evidence{outage, collected, 0}, policy(required), 0, lifecycle.Promote, ""},
-		"no event proves nothing":             {Evidence{clean, collected, 0}, policy(required), 0, lifecycle.Hold, "not proven yet"},
-		"but keeps the rate under a floor":    {Evidence{clean, collected, 0}, policy(floored), 0, lifecycle.Promote, ""},
-		"too few conversations":               {Evidence{alike[:40], collected, 0}, policy(required), 0, lifecycle.Hold, "of 50 conversations"},
-		"nobody":                              {Evidence{nil, collected, 0}, policy(required), 0, lifecycle.Hold, "0 of 50"},
-		"time over":                           {Evidence{nil, collected, 0}, policy(required), 24 * time.Hour, lifecycle.RollBack, "time of 24h0m0s is over: 0 of 50"},
-		"time over does not undo a promotion": {Evidence{alike, collected, 0}, policy(required), 48 * time.Hour, lifecycle.Promote, ""},
-		"one request over the bound":          {Evidence{alike, collected, 1}, policy(required), 0, lifecycle.RollBack, "1 requests over its bound"},
-		"40% instead of 5%":                   {Evidence{over, collected, 0}, policy(required), 0, lifecycle.RollBack, "more conversations"},
+		"no worse than stable":                {Evidence{alike, collected, 0, 0}, policy(required), 0, lifecycle.Promote, "under its margin"},
+		"an advisory metric may be missing":   {Evidence{alike, collected, 0, 0}, policy(required, advisory), 0, lifecycle.Promote, ""},
+		"a required one may not":              {Evidence{alike, nil, 0, 0}, policy(required), 0, lifecycle.Hold, "no data on errors"},
+		"ten times the errors":                {Evidence{harmful, collected, 0, 0}, policy(required), 0, lifecycle.RollBack, "worse than tolerated: errors"},
+		"harm without collection is harm":     {Evidence{harmful, nil, 0, 0}, policy(required), 0, lifecycle.RollBack, "worse than tolerated"},
+		"an outage of both sides":             {Evidence{outage, collected, 0, 0}, policy(required), 0, lifecycle.Promote, ""},
+		"no event proves nothing":             {Evidence{clean, collected, 0, 0}, policy(required), 0, lifecycle.Hold, "not proven yet"},
+		"but keeps the rate under a floor":    {Evidence{clean, collected, 0, 0}, policy(floored), 0, lifecycle.Promote, ""},
+		"too few conversations":               {Evidence{alike[:40], collected, 0, 0}, policy(required), 0, lifecycle.Hold, "of 50 conversations"},
+		"nobody":                              {Evidence{nil, collected, 0, 0}, policy(required), 0, lifecycle.Hold, "0 of 50"},
+		"time over":                           {Evidence{nil, collected, 0, 0}, policy(required), 24 * time.Hour, lifecycle.RollBack, "time of 24h0m0s is over: 0 of 50"},
+		"time over does not undo a promotion": {Evidence{alike, collected, 0, 0}, policy(required), 48 * time.Hour, lifecycle.Promote, ""},
+		"one request over the bound":          {Evidence{alike, collected, 1, 0}, policy(required), 0, lifecycle.RollBack, "1 requests over its bound"},
+		"40% instead of 5%":                   {Evidence{over, collected, 0, 0}, policy(required), 0, lifecycle.RollBack, "more conversations"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,11 +109,11 @@ func TestTheJudgesDecisions(t *testing.T) {
 			require.Len(t, v.Metrics, len(tc.policy.Metrics))
 		})
 	}
-	v := judged(t, Evidence{over, collected, 0}, Watch{Policy: policy(required)})
+	v := judged(t, Evidence{over, collected, 0, 0}, Watch{Policy: policy(required)})
 	require.True(t, v.Invalid)
 	ask := policy(required)
 	ask.AtBound = "ask"
-	v = judged(t, Evidence{nil, collected, 0}, Watch{Policy: ask, Elapsed: 25 * time.Hour})
+	v = judged(t, Evidence{nil, collected, 0, 0}, Watch{Policy: ask, Elapsed: 25 * time.Hour})
 	require.Equal(t, lifecycle.Hold, v.Decision)
 	require.Contains(t, v.Reason, "is over")
 }
@@ -124,7 +124,7 @@ func TestWithoutACoinNobodyEnters(t *testing.T) {
 	for i := range conversations {
 		conversations[i].Coin, conversations[i].Propensity = false, 0
 	}
-	v := judged(t, Evidence{conversations, []string{"errors"}, 0}, Watch{Policy: policy(required)})
+	v := judged(t, Evidence{conversations, []string{"errors"}, 0, 0}, Watch{Policy: policy(required)})
 	require.Equal(t, lifecycle.Hold, v.Decision)
 	require.Zero(t, v.Conversations)
 	require.Zero(t, v.Metrics[0].CanaryEvents)
@@ -133,13 +133,13 @@ func TestWithoutACoinNobodyEnters(t *testing.T) {
 func TestEachStepProvesItselfAndHarmIsRemembered(t *testing.T) {
 	t.Parallel()
 	first := world{random: seeded(7), p: 0.25, stable: 0.1, canary: 0.1}.many(3000)
-	v := judged(t, Evidence{first, []string{"errors"}, 0}, Watch{Policy: policy(required), Step: 1})
+	v := judged(t, Evidence{first, []string{"errors"}, 0, 0}, Watch{Policy: policy(required), Step: 1})
 	require.Equal(t, lifecycle.Hold, v.Decision)
 	require.Contains(t, v.Reason, "0 of 100")
 
 	harmful := world{random: seeded(8), p: 0.25, stable: 0.02, canary: 0.2}.many(2000)
 	late := slices.Concat(harmful, world{random: seeded(9), p: 0.5, stable: 0.1, canary: 0.02, step: 1, from: 2000}.many(5000))
-	v = judged(t, Evidence{late, []string{"errors"}, 0}, Watch{Policy: policy(required), Step: 1})
+	v = judged(t, Evidence{late, []string{"errors"}, 0, 0}, Watch{Policy: policy(required), Step: 1})
 	require.Equal(t, lifecycle.RollBack, v.Decision, "what was proven stays proven")
 }
 
@@ -156,8 +156,8 @@ func TestLateLabelsCountInTheOrderOfTheirArrival(t *testing.T) {
 		return out
 	}
 	early, late := labelled(-1), labelled(100) // the canary's labels come before or after all of stable's
-	one := judged(t, Evidence{early, []string{"errors"}, 0}, Watch{Policy: policy(required)})
-	other := judged(t, Evidence{late, []string{"errors"}, 0}, Watch{Policy: policy(required)})
+	one := judged(t, Evidence{early, []string{"errors"}, 0, 0}, Watch{Policy: policy(required)})
+	other := judged(t, Evidence{late, []string{"errors"}, 0, 0}, Watch{Policy: policy(required)})
 	require.InDelta(t, math.Log(one.Metrics[0].Safety), math.Log(other.Metrics[0].Safety), 1e-6, "the sum does not mind")
 	require.Equal(t, lifecycle.RollBack, one.Decision)
 	require.Equal(t, lifecycle.Hold, other.Decision, "stable had them before")
@@ -201,7 +201,7 @@ func TestFalseRollbacksAreRare(t *testing.T) {
 				all = append(all, w.conversation(len(all)))
 			}
 		}
-		v := judged(t, Evidence{all, []string{"errors"}, 0}, Watch{Policy: policy(required)})
+		v := judged(t, Evidence{all, []string{"errors"}, 0, 0}, Watch{Policy: policy(required)})
 		if v.Decision == lifecycle.RollBack {
 			alarms++
 		}
@@ -213,7 +213,7 @@ func TestFalseRollbacksAreRare(t *testing.T) {
 func ends(t *testing.T, w world, n int) (lifecycle.Decision, int) {
 	all := w.many(n)
 	for i := 100; i <= n; i += 100 {
-		if v := judged(t, Evidence{all[:i], []string{"errors"}, 0}, Watch{Policy: policy(required)}); v.Decision != lifecycle.Hold {
+		if v := judged(t, Evidence{all[:i], []string{"errors"}, 0, 0}, Watch{Policy: policy(required)}); v.Decision != lifecycle.Hold {
 			return v.Decision, i
 		}
 	}
@@ -229,7 +229,7 @@ func TestFalsePromotionsAtTheMarginAreRare(t *testing.T) {
 		for _, canary := range []float64{0.15, 0.05} {
 			all := world{random: seeded(seed), p: 0.136, stable: 0.05, canary: canary}.many(4000)
 			for i := 400; i <= len(all); i += 200 {
-				v := judged(t, Evidence{all[:i], []string{"errors"}, 0}, Watch{Policy: policy(quiet)})
+				v := judged(t, Evidence{all[:i], []string{"errors"}, 0, 0}, Watch{Policy: policy(quiet)})
 				if v.Decision == lifecycle.Promote {
 					if canary == 0.05 {
 						alike++

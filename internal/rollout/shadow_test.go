@@ -177,7 +177,7 @@ func refusedAlike(t *testing.T, runs, pairs int) (out refusals) {
 		random := seeded(seed)
 		all := twins{random: random, stable: 0.03, candidate: 0.03, worse: 0.25, better: 0.25}.many(pairs)
 		refused := shadowJudged(t, all, p, 0).Decision == lifecycle.RollBack
-		live := judged(t, Evidence{world{random: random, p: 0.25, stable: 0.05, canary: 0.05}.many(800), []string{"errors"}, 0}, Watch{Policy: p})
+		live := judged(t, Evidence{world{random: random, p: 0.25, stable: 0.05, canary: 0.05}.many(800), []string{"errors"}, 0, 0}, Watch{Policy: p})
 		if refused {
 			out.shadow++
 		}
