@@ -21,6 +21,7 @@ type flow struct {
 	choices map[int]*processor
 	ended   map[int]bool // choices whose finish reason was sent
 	seen    bool         // a chunk of the answer came
+	last    alike
 }
 
 // stream passes on a stream event by event.
@@ -93,6 +94,12 @@ func (f *flow) finish(e event) error {
 
 // pass sends one event on, cleaned.
 func (f *flow) pass(e event) error {
+	if said := f.last.text(&f.reader, e.data); said != nil {
+		if f.last.index == 0 {
+			f.keepRaw(said)
+		}
+		return f.put(e.raw)
+	}
 	body, err := f.reader.parse(e.data)
 	if err != nil {
 		return lifecycle.Errorf(lifecycle.Unavailable, "an event of the model server's stream: %s", err.Error())
@@ -121,7 +128,15 @@ func (f *flow) pass(e event) error {
 	if !f.result.Started {
 		f.begin(streamHead)
 	}
+	if !metered && len(choices) == 1 && f.onlySays(choices[0]) {
+		f.last.note(e.data, choices[0])
+	}
 	return f.put(out)
+}
+
+// onlySays says whether all that a choice's part does is to bring a text that no rule touches.
+func (f *flow) onlySays(c choice) bool {
+	return c.content.to > 0 && c.says && c.finish == "" && len(f.choices[c.index].stages) == 0
 }
 
 // failed passes a failure inside a stream on: before the start as an error of its own, later as it came,

@@ -106,6 +106,19 @@ func TestAStreamPassesByteByByte(t *testing.T) {
 	require.Contains(t, m.asked(t), `"stream_options":{"include_usage":true}`)
 }
 
+// Chunks that differ in their text only are not read as a whole; whose text they bring is known all the same.
+func TestChunksOfTwoChoicesThatAreAlike(t *testing.T) {
+	t.Parallel()
+	second := func(content string) string { return strings.Replace(chunk(content), `"index":0`, `"index":1`, 1) }
+	said := chunk("a") + chunk("b") + second("x") + second("y") + second("z") + chunk("c") + chunk(`"d\ü"`) + chunk("") + chunk("e")
+	m := newModelServer(t, streaming(said, stop, ending))
+	c, result, err := ask(t, ready(t, nil, nil), m, Chat, asking)
+	require.NoError(t, err)
+	require.Equal(t, said+stop+ending, c.body.String())
+	require.Equal(t, `abc"d\ü"e`, result.Output)
+	require.Equal(t, "stop", result.Finish)
+}
+
 func TestAStreamThatBreaksOffNeverEndsWell(t *testing.T) {
 	t.Parallel()
 	for what, tc := range map[string]struct {
