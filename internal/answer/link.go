@@ -23,6 +23,8 @@ type link struct {
 	sent  atomic.Int64 // bytes given to the kernel
 	heard atomic.Int64 // sent, when the server said something last; 0 before
 	at    atomic.Int64 // when something was sent last, in nanoseconds
+	torn  atomic.Bool  // something could not be sent whole
+	over  atomic.Bool  // it ended while nothing was under way: nothing more is sent
 }
 
 // resetTime is how soon after a request a reset says that the server closed without reading it. Later it may be
@@ -71,7 +73,14 @@ func (l *link) Write(p []byte) (int, error) {
 func (l *link) write(size int64, send func() (int64, error)) (int64, error) {
 	l.sent.Add(size) // before it is so: the failure may be read before this returns
 	l.at.Store(time.Now().UnixNano())
+	if l.over.Load() {
+		l.sent.Add(-size)
+		return 0, unheard{syscall.EPIPE}
+	}
 	n, err := send()
+	if err != nil {
+		l.torn.Store(true) // before the count goes back: who reads the connection's end sees one or the other
+	}
 	l.sent.Add(n - size)
 	if err != nil && l.heard.Load() > 0 {
 		err = unheard{err} // what is not sent whole is not read whole
@@ -98,6 +107,13 @@ func (l *link) ReadFrom(r io.Reader) (int64, error) {
 // notRead says whether a connection that ended did so without the server having read what was sent last.
 func (l *link) notRead(err error) bool {
 	heard, sent := l.heard.Load(), l.sent.Load()
+	if heard > 0 && l.torn.Load() {
+		return true
+	}
+	if sent <= heard {
+		l.over.Store(true) // who sends now sees that, or is seen here
+		sent = l.sent.Load()
+	}
 	if heard == 0 || sent <= heard {
 		return false
 	}
