@@ -75,7 +75,7 @@ exposure-table: ## play the exposure rule and write what it costs into docs/expo
 judge-table: ## play the judge and others against bad releases and write what each needs into docs/judge.md; takes minutes
 	go test ./internal/rollout -count 1 -timeout 60m -run TestTheJudgesPricesAreTheDocumentedOnes -update
 
-gate-table: ## simulate the gate's promises at full size and write what was seen into docs/gate.md; takes twenty minutes on two cores
+gate-table: ## simulate the gate's promises at full size and write what was seen into docs/gate.md; takes half an hour on two cores
 	go test ./internal/evaluation -count 1 -timeout 3h -run TestTheGateKeepsItsPromises -update
 
 test-stack-up: bin/devstack ## a stack on free ports for tests run by hand; prints REFIT_TEST_STACK

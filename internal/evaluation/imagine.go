@@ -21,19 +21,21 @@ import (
 // seen. How much differs was only estimated, and an estimate that is too small promises too much: each gate that is
 // drawn is measured by what another draw would have estimated, and the promise by what was estimated. Where nothing was
 // seen to differ it is seldom true that nothing does: half a group on average differs besides (the prior of Jeffreys), drawn
-// by its part in the variance, because that is what few groups may not have shown.
-// Source: prediction limits by the studentised bootstrap, Davison and Hinkley, Bootstrap Methods and their Application
-// (1997), sections 2.4 and 3.9.
+// by its part in the variance, because that is what few groups may not have shown. As no difference is larger than 1,
+// Fisher's z of it is what is measured, which is the difference itself where it is small.
+// Source: prediction limits by the studentised bootstrap, on a scale that keeps to its range, Davison and Hinkley, Bootstrap
+// Methods and their Application (1997), sections 2.4, 3.9 and 5.2.2.
 type imagined struct {
 	weighing
-	policy Policy
-	p      func(pairing) (float64, error) // p-value of "no drop at all"
-	weight []float64                      // of the first groups in the variance, summed up
+	policy   Policy
+	p        func(pairing) (float64, error) // p-value of "no drop at all"
+	weight   []float64                      // of the first groups in the variance, summed up
+	changing []float64                      // as in tally
 }
 
 func (p Policy) imagined(t *tally) (imagined, error) {
 	w, err := t.pairing().weigh()
-	i := imagined{weighing: w, policy: p, p: dropOf}
+	i := imagined{weighing: w, policy: p, p: dropOf, changing: t.changing}
 	var squares float64
 	for _, d := range t.differences {
 		squares += d.Sum * d.Sum
@@ -103,7 +105,7 @@ func (i imagined) clears(chance float64, groups int, others bool) (float64, erro
 		}
 		margins[at] = -low
 		if others {
-			margins[at] *= i.mistaken(random)
+			margins[at] = i.elsewhere(margins[at], random)
 		}
 	}
 	margin := max(0, quantile(margins, chance)) + beyond // it is cleared by what lies inside
@@ -117,6 +119,16 @@ func (i imagined) clears(chance float64, groups int, others bool) (float64, erro
 func quantile(list []float64, part float64) float64 {
 	slices.Sort(list)
 	return list[min(len(list), int(math.Ceil(float64(len(list)+1)*part)))-1]
+}
+
+// elsewhere draws what a difference that other groups needed comes to where the deviation is what was seen; +Inf where it
+// is out of reach.
+func (i imagined) elsewhere(difference float64, random *rand.Rand) float64 {
+	mistaken := i.mistaken(random)
+	if difference >= 1 {
+		return math.Inf(1)
+	}
+	return math.Tanh(math.Atanh(difference) * mistaken)
 }
 
 // mistaken draws by what factor the deviation of what was seen is larger than that of other groups of the same kind.
@@ -190,17 +202,18 @@ const beyond = 1e-9
 func (i imagined) drop(chance, level float64) (float64, error) {
 	random, drawn := i.random(), i.drawing(len(i.differences))
 	drops := make([]float64, i.imagining(len(i.differences)))
-	f := falling{random: random, clump: i.effect, cases: i.counts.N, about: 1}
+	f, clumps := falling{random: random, cases: i.counts.N, about: 1}, i.clumps()
 	for _, g := range i.differences {
 		f.widest = max(f.widest, g.N)
 	}
 	for at := range drops {
 		i.redraw(drawn, random)
+		f.clump = clumps.draw(random)
 		drop, err := f.sink(drawn, level)
 		if err != nil {
 			return 0, err
 		}
-		drops[at] = drop * i.mistaken(random)
+		drops[at] = i.elsewhere(drop, random)
 	}
 	return quantile(drops, chance), nil
 }

@@ -54,22 +54,34 @@ const enoughDiffering = 15
 // that of the baseline's scores.
 func (p pairing) effect() (float64, error) {
 	effect, err := stats.DesignEffect(p.differences)
-	var differing int
-	var n, squares float64
-	for _, d := range p.differences {
-		if d.Sum != 0 || d.Squares != 0 {
-			differing++
-		}
-		n, squares = n+d.N, squares+d.N*d.N
-	}
+	differing := p.differing()
 	switch {
 	case err != nil || differing >= enoughDiffering:
 		return effect, err
 	case differing > 0:
-		return max(effect, squares/n), nil
+		return max(effect, p.whole()), nil
 	}
 	own, err := stats.DesignEffect(p.before)
 	return max(effect, own), err
+}
+
+// differing is how many groups differ.
+func (p pairing) differing() (many int) {
+	for _, d := range p.differences {
+		if d.Sum != 0 || d.Squares != 0 {
+			many++
+		}
+	}
+	return many
+}
+
+// whole is the design effect where a group counts as one case.
+func (p pairing) whole() float64 {
+	var n, squares float64
+	for _, d := range p.differences {
+		n, squares = n+d.N, squares+d.N*d.N
+	}
+	return squares / n
 }
 
 // limits gives the limits of the difference, each one-sided at Level. Tango's score test knows nothing of how few

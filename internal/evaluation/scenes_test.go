@@ -1,5 +1,7 @@
 package evaluation
 
+import "slices"
+
 // scene is a kind of gate whose promises are simulated.
 type scene struct {
 	name   string
@@ -19,13 +21,12 @@ type keeping string
 const (
 	lookedAt keeping = "looked at" // the gate was built by looking at it
 	heldOut  keeping = "held out"  // nothing was chosen by looking at it: neither scene nor seed was simulated before
-	beyondIt keeping = "beyond"    // where gates do not keep what they promise, and the page says so
 )
 
 // seed of a scene's simulation. Held out are seeds, too.
 func (s scene) seed() uint64 {
 	if s.kept == heldOut {
-		return 77_003
+		return 91_019
 	}
 	return 1
 }
@@ -37,7 +38,7 @@ func scenes() (all []scene) {
 	for _, one := range []struct {
 		kept   keeping
 		scenes []scene
-	}{{lookedAt, append(early(), late()...)}, {heldOut, fresh()}, {beyondIt, hopeless()}} {
+	}{{lookedAt, slices.Concat(early(), late(), later())}, {heldOut, fresh()}} {
 		for _, s := range one.scenes {
 			s.kept = one.kept
 			all = append(all, s)
@@ -103,9 +104,10 @@ func late() []scene {
 	}
 }
 
-// fresh are scenes to test the claim on that gates keep their promises. Who changes the gate by what these show moves them
-// to those that were looked at, and thinks of new ones, with a new seed.
-func fresh() []scene {
+// later are scenes that were held out after those, and one that was thought hopeless. They showed that the chance left out
+// the skewness of the mean itself, that a margin of few groups was measured beyond the largest there is and not printed, and
+// that drops of flaky cases in groups took what hangs together from cases that only change from answer to answer.
+func later() []scene {
 	rare := trial{kind: Cloze, items: 500, perGroup: 1, baseline: 0.75, flips: 0.03, margin: 0.022}
 	small := trial{kind: Cloze, items: 180, perGroup: 1, baseline: 0.5, flips: 0.06, margin: 0.06}
 	large := trial{kind: NextToken, items: 600, perGroup: 12, baseline: 0.6, flips: 0.12, within: 0.4, margin: 0.062}
@@ -115,6 +117,7 @@ func fresh() []scene {
 	scores := trial{kind: BitsPerByte, items: 180, perGroup: 2, baseline: -2, flips: 0.4, within: 0.2, margin: 0.085}
 	skewed := trial{kind: BitsPerByte, items: 300, perGroup: 1, baseline: -2, flips: 0.25, skewed: true, margin: 0.048}
 	exact := trial{kind: BitsPerByte, items: 500, perGroup: 2, flips: 0.12, within: 0.4, bounded: true, margin: 0.031}
+	fewGroups := trial{kind: NextToken, items: 200, perGroup: 10, uneven: true, baseline: 0.7, flips: 0.04, within: 0.5, margin: 0.22}
 	return []scene{
 		{name: "500 cases, 3% differ", trials: many(1, rare), level: Level},
 		{name: "180 cases, 6% differ, eight", trials: many(8, small), level: Level},
@@ -125,12 +128,37 @@ func fresh() []scene {
 		{name: "scores in 90 groups", trials: many(1, scores), level: 0.08},
 		{name: "scores with a long tail, eight", trials: many(8, skewed), level: 0.08},
 		{name: "exact scores in groups of 2", trials: many(1, exact), level: Level, exact: true},
+		{name: "in 20 groups of 5 and 15, 4% differ", trials: many(1, fewGroups), level: Level},
 	}
 }
 
-// hopeless are scenes in which too little is seen of how cases hang together to print a margin that is cleared in 8 of 10
-// tries. A drop comes in few and large clumps, which the sample may not show.
-func hopeless() []scene {
-	fewGroups := trial{kind: NextToken, items: 200, perGroup: 10, uneven: true, baseline: 0.7, flips: 0.04, within: 0.5, margin: 0.22}
-	return []scene{{name: "in 20 groups of 5 and 15, 4% differ", trials: many(1, fewGroups), level: Level}}
+// fresh are scenes to test the claim on that gates keep their promises. Who changes the gate by what these show moves them
+// to those that were looked at, and thinks of new ones, with a new seed.
+func fresh() []scene {
+	rare := trial{kind: Cloze, items: 700, perGroup: 1, baseline: 0.7, flips: 0.02, margin: 0.016}
+	small := trial{kind: Cloze, items: 260, perGroup: 1, baseline: 0.6, flips: 0.12, margin: 0.066}
+	large := trial{kind: NextToken, items: 480, perGroup: 6, baseline: 0.6, flips: 0.16, within: 0.6, margin: 0.078}
+	uneven := trial{kind: NextToken, items: 420, perGroup: 10, uneven: true, baseline: 0.6, flips: 0.3, within: 0.2, margin: 0.105}
+	nested := trial{kind: Cloze, items: 420, perGroup: 7, samples: 2, baseline: 0.6, flips: 0.05, within: 0.5, flaky: 0.3, margin: 0.05}
+	unevenNested := trial{kind: Cloze, items: 240, perGroup: 4, uneven: true, samples: 4, baseline: 0.6, flips: 0.06, within: 0.6, flaky: 0.15, margin: 0.064}
+	steady := trial{kind: Cloze, items: 220, perGroup: 1, samples: 6, baseline: 0.6, flips: 0.05, flaky: 0.2, margin: 0.04}
+	scores := trial{kind: BitsPerByte, items: 210, perGroup: 3, baseline: -2, flips: 0.3, within: 0.4, margin: 0.071}
+	skewed := trial{kind: BitsPerByte, items: 200, perGroup: 1, baseline: -2, flips: 0.3, skewed: true, margin: 0.073}
+	exact := trial{kind: BitsPerByte, items: 450, perGroup: 3, flips: 0.1, within: 0.3, bounded: true, margin: 0.031}
+	fewUneven := trial{kind: NextToken, items: 240, perGroup: 8, uneven: true, baseline: 0.7, flips: 0.05, within: 0.4, margin: 0.2}
+	fewDiffer := trial{kind: NextToken, items: 300, perGroup: 6, baseline: 0.7, flips: 0.02, within: 0.7, margin: 0.13}
+	return []scene{
+		{name: "700 cases, 2% differ", trials: many(1, rare), level: Level},
+		{name: "260 cases, 12% differ, eight", trials: many(8, small), level: Level},
+		{name: "in groups of 6", trials: many(1, large), level: Level},
+		{name: "in groups of 5 and 15, eight", trials: many(8, uneven), level: Level},
+		{name: "asked 2 times, 30% flaky, in groups of 7", trials: many(1, nested), level: Level},
+		{name: "asked 4 times, 15% flaky, in groups of 2 and 6", trials: many(1, unevenNested), level: Level},
+		{name: "asked 6 times, 20% flaky", trials: many(1, steady), level: Level},
+		{name: "scores in 70 groups", trials: many(1, scores), level: 0.08},
+		{name: "200 scores with a long tail, eight", trials: many(8, skewed), level: 0.08},
+		{name: "exact scores in groups of 3", trials: many(1, exact), level: Level, exact: true},
+		{name: "in 30 groups of 4 and 12, 5% differ", trials: many(1, fewUneven), level: Level},
+		{name: "in 50 groups of 6, 2% differ", trials: many(1, fewDiffer), level: Level},
+	}
 }

@@ -19,6 +19,7 @@ type tally struct {
 	groups              map[string]int
 	differences         []stats.Total // candidate minus baseline, a group each
 	before              []stats.Total // the baseline's scores, likewise
+	changing            []float64     // of a group's squares of differences: what answers that change from sample to sample add on average
 	candidate, baseline float64       // sums of mean scores
 	beyond              bool          // a score lies outside of 0 to 1
 	pairwise            *Pairwise     // where the sides' answers were compared with one another
@@ -88,6 +89,7 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 		at = len(t.differences)
 		t.groups[c.Group] = at
 		t.differences, t.before = append(t.differences, stats.Total{}), append(t.before, stats.Total{})
+		t.changing = append(t.changing, 0)
 	}
 	t.label(c)
 	t.cases++
@@ -97,6 +99,7 @@ func (t *tally) add(c Case, candidate, baseline []Answer) {
 	after, before := spreadOf(candidate), spreadOf(baseline)
 	t.differences[at].AddTimes(after.mean-before.mean, weight)
 	t.before[at].AddTimes(before.mean, weight)
+	t.changing[at] += weight * (after.noise + before.noise)
 	t.beyond = t.beyond || min(after.low, before.low) < 0 || max(after.high, before.high) > 1
 	t.candidate += weight * after.mean
 	t.baseline += weight * before.mean
@@ -131,7 +134,10 @@ func (t *tally) grouped() bool { return len(t.differences) < int(t.weight) }
 func (t *tally) mean(sum float64) float64 { return sum / t.weight }
 
 // spread is what one side's answers to one case say.
-type spread struct{ mean, low, high float64 }
+type spread struct {
+	mean, low, high float64
+	noise           float64 // variance of the mean, as its answers let expect; 0 of one answer, which says nothing of it
+}
 
 func spreadOf(answers []Answer) spread {
 	s := spread{low: answers[0].Score, high: answers[0].Score}
@@ -141,7 +147,12 @@ func spreadOf(answers []Answer) spread {
 	}
 	if s.low == s.high {
 		s.mean = s.low // without the rounding of a sum
+		return s
 	}
+	for _, a := range answers {
+		s.noise += (a.Score - s.mean) * (a.Score - s.mean)
+	}
+	s.noise /= float64(len(answers) * (len(answers) - 1))
 	return s
 }
 

@@ -114,6 +114,34 @@ func TestStudentPowerKnowsSkewness(t *testing.T) {
 	})
 }
 
+// Where nothing changed, the power is the level that Student's test of skewed values really has.
+// Source: Hall, The Bootstrap and Edgeworth Expansion (1992), section 2.6: alpha - skewness (2 z^2 + 1)/6 density(z).
+func TestStudentPowerIsTheLevelOfSkewedValues(t *testing.T) {
+	t.Parallel()
+	for _, alpha := range []float64{0.05, 0.05 / 8} {
+		z := NormalQuantile(1 - alpha)
+		for _, lean := range []float64{-0.01, -0.02, 0.01, 0.02} {
+			level, err := StudentPower(Studied{Freely: 1e6, Lean: lean}, alpha)
+			require.NoError(t, err)
+			require.InEpsilon(t, -lean*(2*z*z+1)/6*NormalDensity(z), level-alpha, 0.1)
+		}
+	}
+}
+
+// More is seen more often, also where the values are skewed as few are.
+func TestStudentPowerGrowsWithTheEffect(t *testing.T) {
+	t.Parallel()
+	for _, lean := range []float64{-0.6, -0.2, 0, 0.2, 0.6} {
+		before := 0.0
+		for effect := -6.0; effect <= 12; effect += 0.25 {
+			p, err := StudentPower(Studied{Effect: effect, Freely: 49, Lean: lean}, 0.05)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, p, before-1e-9, "skewness %v, effect %v", lean, effect)
+			before = p
+		}
+	}
+}
+
 // The level that Tango's test really has, over rates at which pairs differ. Where there are hardly more discordant
 // pairs than the margin allows, it is furthest from 5%.
 func TestTangosLevelIsNearWhatItSays(t *testing.T) {
