@@ -14,7 +14,7 @@ import (
 func TestFlakyCasesDoNotHideHowLossesHangTogether(t *testing.T) {
 	t.Parallel()
 	var steady, flaky, seen float64
-	const rounds = 40
+	const rounds = 12
 	tr := trial{kind: Cloze, items: 1600, perGroup: 8, samples: 3, baseline: 0.6, flips: 0.1, within: 0.5, margin: 0.1}
 	for seed := range uint64(rounds) {
 		tr.flaky = 0

@@ -269,7 +269,7 @@ func TestTheGateKeepsItsPromises(t *testing.T) {
 			}
 			size := fullEffort
 			if !full() {
-				short := 60 / len(s.trials)
+				short := 40 / len(s.trials)
 				size = effort{short, short/6 + 1, short/8 + 1}
 			}
 			seen := s.try(s.seed(), size).summed()
