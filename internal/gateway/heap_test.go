@@ -30,7 +30,6 @@ func TestHeapRoomBringsTheHeapToItsSizeAndYieldsToGoSettings(t *testing.T) {
 	require.Eventually(t, func() bool { return next() > 2*heapSize && next() < 3*heapSize }, 10*time.Second, time.Millisecond,
 		"what lives and a share of it")
 	runtime.KeepAlive(much)
-	much = nil
 	done()
 	runtime.GC()
 	require.Less(t, next(), 2*before+10<<20)
