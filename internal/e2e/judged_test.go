@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -18,10 +17,7 @@ func TestAJudgeThatPeopleAgreeWithDecidesBetweenTwoReleases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, onSharedStack(t))
 	models := newModels(t)
-	url, asked := newJudge(t)
-	settings := w.path("settings.yaml")
-	require.NoError(t, os.WriteFile(settings, []byte(fmt.Sprintf("scoring: {judges: {large: {url: %q, model: judge-1}}}\n", url)), 0o600))
-	w.worker.command = append(w.worker.command, "--settings", settings)
+	asked := w.hasJudge()
 	w.startConsole()
 	w.worker.start()
 
@@ -54,12 +50,6 @@ func TestAJudgeThatPeopleAgreeWithDecidesBetweenTwoReleases(t *testing.T) {
 // makes of whether the first is the one that the judge prefers.
 func (w *world) writeCompared(name string, cases int, says func(better bool) bool) string {
 	w.t.Helper()
-	folder := w.path("corpora", name)
-	require.NoError(w.t, os.MkdirAll(folder, 0o700))
-	require.NoError(w.t, os.WriteFile(w.path("corpora", name, "suite.yaml"), []byte(`suite: `+name+`
-capabilities:
-  - {name: advice, ask: generate, score: {name: judge-pairwise, settings: {judge: large, criteria: it says what to do, against: baseline}}, margin: 0.3, files: [cases.jsonl]}
-`), 0o600))
 	var lines strings.Builder
 	for i := range cases {
 		first, second := said, "Seven."
@@ -75,10 +65,11 @@ capabilities:
 			"text": fmt.Sprintf("What shall I do with reader %d?", i), "human": map[string]any{"said": first, "over": second, "score": score},
 		}))
 	}
-	require.NoError(w.t, os.WriteFile(w.path("corpora", name, "cases.jsonl"), []byte(lines.String()), 0o600))
-	checked := w.try("suite", "check", folder)
-	require.Zero(w.t, checked.code, checked.stderr)
-	require.Regexp(w.t, fmt.Sprintf(`(?m)^advice .* %d$`, cases), checked.stdout, "the labels are counted")
+	folder, checked := w.writeSuite(name, `suite: `+name+`
+capabilities:
+  - {name: advice, ask: generate, score: {name: judge-pairwise, settings: {judge: large, criteria: it says what to do, against: baseline}}, margin: 0.3, files: [cases.jsonl]}
+`, map[string]string{"cases.jsonl": lines.String()})
+	require.Regexp(w.t, fmt.Sprintf(`(?m)^advice .* %d$`, cases), checked, "the labels are counted")
 	return folder
 }
 

@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -76,8 +75,6 @@ evaluation: {suite: {folder: %q}}
 // corpus' words and some in letters that make none.
 func (w *world) writeLikelihoods(cases int) (words, noise []string) {
 	w.t.Helper()
-	folder := w.path("corpora", "likelihoods")
-	require.NoError(w.t, os.MkdirAll(folder, 0o700))
 	random := rand.New(rand.NewPCG(2, 7))
 	files := map[string]*strings.Builder{}
 	line := func(file string, fields map[string]any) {
@@ -104,10 +101,11 @@ func (w *world) writeLikelihoods(cases int) (words, noise []string) {
 		other := " " + string(letters[:8])
 		line("choices", map[string]any{"id": id, "text": known, "choices": []string{other, " the"}, "want": " the"})
 	}
+	written := map[string]string{}
 	for name, content := range files {
-		require.NoError(w.t, os.WriteFile(w.path("corpora", "likelihoods", name+".jsonl"), []byte(content.String()), 0o600))
+		written[name+".jsonl"] = content.String()
 	}
-	require.NoError(w.t, os.WriteFile(w.path("corpora", "likelihoods", "suite.yaml"), []byte(`suite: likelihoods
+	w.writeSuite("likelihoods", `suite: likelihoods
 capabilities:
   - {name: choice, ask: choice, score: likeliest, margin: 0.1, files: [choices.jsonl]}
   - {name: choice-by-bytes, ask: choice, score: {name: likeliest, settings: {by: bytes}}, margin: 0.1, files: [choices.jsonl]}
@@ -116,9 +114,7 @@ capabilities:
   - {name: noise, ask: likelihood, score: bits-per-byte, margin: 0.1, files: [noise.jsonl]}
   - {name: perplexity, ask: likelihood, score: perplexity, margin: 1, files: [words.jsonl]}
   - {name: after, ask: likelihood, score: bits-per-byte, margin: 0.1, files: [after.jsonl]}
-`), 0o600))
-	checked := w.try("suite", "check", folder)
-	require.Zero(w.t, checked.code, checked.stderr)
+`, written)
 	return words, noise
 }
 

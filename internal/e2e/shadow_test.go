@@ -48,14 +48,21 @@ func newJudge(t *testing.T) (url string, asked *atomic.Int64) {
 	return server.URL, asked
 }
 
+// hasJudge lets the worker know a judge by the name large.
+func (w *world) hasJudge() (asked *atomic.Int64) {
+	w.t.Helper()
+	url, asked := newJudge(w.t)
+	settings := w.path("settings.yaml")
+	require.NoError(w.t, os.WriteFile(settings, []byte(fmt.Sprintf("scoring: {judges: {large: {url: %q, model: judge-1}}}\n", url)), 0o600))
+	w.worker.command = append(w.worker.command, "--settings", settings)
+	return asked
+}
+
 // newShadowed is newServed with a shadow step before the first share, whose pairs the judge scores.
 func newShadowed(t *testing.T, rollout ...step) (s *served, asked *atomic.Int64) {
 	t.Helper()
 	s = &served{world: newWorld(t, onSharedStack(t)), models: newModels(t)}
-	url, asked := newJudge(t)
-	settings := s.path("settings.yaml")
-	require.NoError(t, os.WriteFile(settings, []byte(fmt.Sprintf("scoring: {judges: {large: {url: %q, model: judge-1}}}\n", url)), 0o600))
-	s.worker.command = append(s.worker.command, "--settings", settings)
+	asked = s.hasJudge()
 	s.more = "capture: {content: full}\n"
 	s.moreOfRollout = `  shadow: {min_pairs: 150, max_time: 15m, required: true, margin: 0.3, at_once: 8, per_minute: 100000, shared_servers: true,
     scorer: {name: judge-pairwise, settings: {judge: large, criteria: it says what to do}}}

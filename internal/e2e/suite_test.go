@@ -13,24 +13,33 @@ import (
 	"github.com/refitml/refit/internal/lifecycle"
 )
 
+// writeSuite writes a suite and its files of cases, and gives its folder and what the command that checks it says.
+func (w *world) writeSuite(name, suite string, files map[string]string) (folder, checked string) {
+	w.t.Helper()
+	folder = w.path("corpora", name)
+	require.NoError(w.t, os.MkdirAll(folder, 0o700))
+	require.NoError(w.t, os.WriteFile(w.path("corpora", name, "suite.yaml"), []byte(suite), 0o600))
+	for file, content := range files {
+		require.NoError(w.t, os.WriteFile(w.path("corpora", name, file), []byte(content), 0o600))
+	}
+	o := w.try("suite", "check", folder)
+	require.Zero(w.t, o.code, o.stderr)
+	return folder, o.stdout
+}
+
 // A gate that asks a suite of people's, by commands: the same weights with another rule of post-processing are refused.
 func TestAWrittenSuiteRefusesARuleThatHidesTheAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, onSharedStack(t))
 	models := newModels(t)
-	folder := w.path("corpora", "suite")
-	require.NoError(t, os.MkdirAll(folder, 0o700))
-	require.NoError(t, os.WriteFile(w.path("corpora", "suite", "suite.yaml"), []byte(`suite: closing
-capabilities:
-  - {name: advice, ask: generate, score: contains, margin: 0.1, sampling: {samples: 2}, files: [cases.jsonl]}
-`), 0o600))
 	var cases strings.Builder
 	for i := range 40 {
 		fmt.Fprintf(&cases, `{"text": "What shall I do with reader %d?", "want": "close it"}`+"\n", i)
 	}
-	require.NoError(t, os.WriteFile(w.path("corpora", "suite", "cases.jsonl"), []byte(cases.String()), 0o600))
-	checked := w.try("suite", "check", folder)
-	require.Zero(t, checked.code, checked.stderr)
+	folder, checked := w.writeSuite("suite", `suite: closing
+capabilities:
+  - {name: advice, ask: generate, score: contains, margin: 0.1, sampling: {samples: 2}, files: [cases.jsonl]}
+`, map[string]string{"cases.jsonl": cases.String()})
 
 	w.startConsole()
 	w.worker.start()
@@ -42,7 +51,7 @@ capabilities:
 	var same, verdict lifecycle.Verdict
 	w.refit(&same, "evaluate", w.service, "--release", string(plain), "--baseline", string(plain), "--watch")
 	require.Equal(t, lifecycle.PassOutcome, same.Outcome, same.Reasons)
-	require.Contains(t, checked.stdout, string(same.Suite), "the digest that was checked is the one that was asked")
+	require.Contains(t, checked, string(same.Suite), "the digest that was checked is the one that was asked")
 	require.Equal(t, 80, models.count(lifecycle.ServedName(weights, "")), "each case is asked twice, and one release once")
 
 	refused := w.try("evaluate", w.service, "--release", string(hiding), "--baseline", string(plain), "--watch", "-o", "json")

@@ -186,7 +186,6 @@ func TestAShadowsTimeAndRateAreBounded(t *testing.T) {
 	w.await(func() bool { _, s := w.pairs(); return len(s) == 4 })
 }
 
-// What users' answers come from gets no copies: their servers, and a release whose requests are counted as theirs.
 // movesToStablesServer lets a release be served by the server that stable has, and waits until the gateway knows.
 func (w *world) movesToStablesServer(release lifecycle.Release) {
 	w.store.change(func(s *store) {
@@ -204,6 +203,7 @@ func (w *world) movesToStablesServer(release lifecycle.Release) {
 	})
 }
 
+// What users' answers come from gets no copies: their servers, and a release whose requests are counted as theirs.
 func TestAShadowTakesNothingFromUsers(t *testing.T) {
 	t.Parallel()
 	t.Run("a server that stable uses", func(t *testing.T) {

@@ -109,18 +109,17 @@ func (p identity) stop(ctx context.Context, grace time.Duration) error {
 	if !p.alive() { // checked after opening: from here on the descriptor is this process or nobody
 		return nil
 	}
-	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		limit := grace
-		if signal == unix.SIGKILL {
-			limit = killTime
-		}
-		if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
+	for _, ask := range []struct {
+		signal unix.Signal
+		limit  time.Duration
+	}{{unix.SIGTERM, grace}, {unix.SIGKILL, killTime}} {
+		if err := unix.PidfdSendSignal(fd, ask.signal, nil, 0); err != nil {
 			if errors.Is(err, unix.ESRCH) {
 				return nil
 			}
-			return fmt.Errorf("send %s to process %d: %w", signal, p.PID, err)
+			return fmt.Errorf("send %s to process %d: %w", ask.signal, p.PID, err)
 		}
-		gone, err := waitGone(ctx, fd, limit)
+		gone, err := waitGone(ctx, fd, ask.limit)
 		if gone || err != nil {
 			return err
 		}
